@@ -1,0 +1,48 @@
+"""Tables that the AER driver derives from ``protocol.bits``: names by bit, layers and agents by priority."""
+
+from __future__ import annotations
+
+from protocol import bits
+from protocol.bits import COR, UNCOR, Bit
+from protocol.ers import Severity
+
+COR_NAMES = {bit.number: bit.name for bit in COR}
+UNCOR_NAMES = {bit.number: bit.name for bit in UNCOR}
+HEADER_LOGGED = sum(bit.mask for bit in UNCOR if bit.header_logged)
+HEADER_IF_CAPABLE = sum(bit.mask for bit in UNCOR if bit.header_if_capable)
+
+SEVERITY_TEXT = {  # aer_error_severity_string
+    Severity.NONFATAL: "Uncorrectable (Non-Fatal)",
+    Severity.FATAL: "Uncorrectable (Fatal)",
+    Severity.CORRECTABLE: "Correctable",
+}
+
+# AER_GET_LAYER_ERROR and AER_GET_AGENT: the raw status word, first match wins, else the last one (1.5).
+_LAYERS = (bits.PHYSICAL, bits.DATA_LINK, bits.GENERAL)
+_AGENTS = (bits.COMPLETER, bits.REQUESTER, bits.TRANSMITTER, bits.COMPONENT)
+
+Masks = tuple[tuple[int, str], ...]
+
+
+def _by_layer(rows: tuple[Bit, ...]) -> Masks:
+    return tuple((sum(bit.mask for bit in rows if bit.layer == layer), layer) for layer in _LAYERS)
+
+
+def _by_agent(rows: tuple[Bit, ...]) -> Masks:
+    return tuple((sum(bit.mask for bit in rows if bit.agent == agent), agent) for agent in _AGENTS)
+
+
+_COR_LAYERS, _UNCOR_LAYERS = _by_layer(COR), _by_layer(UNCOR)
+_COR_AGENTS, _UNCOR_AGENTS = _by_agent(COR), _by_agent(UNCOR)
+
+
+def layer_of(severity: Severity, status: int) -> str:
+    """Layer text for a raw status word of this class (masked bits included)."""
+    masks = _COR_LAYERS if severity is Severity.CORRECTABLE else _UNCOR_LAYERS
+    return next((layer for mask, layer in masks if status & mask), bits.TRANSACTION)
+
+
+def agent_of(severity: Severity, status: int) -> str:
+    """Agent text for a raw status word of this class (masked bits included)."""
+    masks = _COR_AGENTS if severity is Severity.CORRECTABLE else _UNCOR_AGENTS
+    return next((agent for mask, agent in masks if status & mask), bits.RECEIVER)

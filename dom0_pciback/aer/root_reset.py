@@ -1,0 +1,54 @@
+"""Scope and reset of a recovery: ``aer_root_reset`` (linux-aer.md 4.1, 4.8)."""
+
+from __future__ import annotations
+
+from dom0_pciback.aer.status import write_back
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.reset import bus_error_reset, pcie_reset_flr
+from kernel_stub.kernel import INFO
+from protocol.ers import ErsResult
+from protocol.layout_aer import AER, AER_ROOT_CMD_ALL
+
+
+def bridge_of(dev: PciDev) -> PciDev:
+    """The port whose secondary bus a recovery of ``dev`` is about (4.1).
+
+    ``dev`` itself for root and downstream ports, else the port above. A function on a root bus without a
+    port above is treated as a Root Complex Integrated Endpoint: itself (T31).
+    """
+    if dev.kind in ("root_port", "downstream_port") or dev.bridge is None:
+        return dev
+    return dev.bridge
+
+
+def devices_below(bridge: PciDev) -> tuple[PciDev, ...]:
+    """Who takes part: everything below the bridge, not itself; an integrated endpoint alone (4.1)."""
+    return bridge.below if bridge.is_bridge else (bridge,)
+
+
+async def aer_root_reset(core: PciCore, bridge: PciDev) -> int:
+    """Reset what is below ``bridge`` with the root port's interrupts off; RECOVERED or DISCONNECT.
+
+    At the end the whole Root Error Status is cleared: messages that arrived during the reset are lost, for
+    all devices below that root (T26).
+    """
+    root = bridge.root if bridge.root.kind == "root_port" and bridge.root.aer else None
+    if root is not None:
+        core.update(root, root.aer + AER.ROOT_COMMAND, 4, AER_ROOT_CMD_ALL, 0)
+    rc = await _reset(core, bridge)
+    if root is not None:
+        write_back(core, root, root.aer + AER.ROOT_STATUS)
+        core.update(root, root.aer + AER.ROOT_COMMAND, 4, 0, AER_ROOT_CMD_ALL)
+    return ErsResult.DISCONNECT if rc else ErsResult.RECOVERED
+
+
+async def _reset(core: PciCore, bridge: PciDev) -> int:
+    if not bridge.is_bridge:
+        rc = await pcie_reset_flr(core, bridge)
+        core.printk(INFO, bridge, f"AER: not reset (no FLR support: {rc})" if rc else "AER: has been reset")
+        return rc
+    rc = await bus_error_reset(core, bridge)
+    where = "Root" if bridge.bridge is None else "Downstream"
+    core.printk(INFO, bridge, f"AER: {where} Port link has been reset ({rc})")
+    return rc

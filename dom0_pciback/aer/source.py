@@ -1,0 +1,94 @@
+"""Which devices reported? ``find_source_device`` (linux-aer.md 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dom0_pciback.aer.info import AER_MAX_MULTI_ERR_DEVICES, ErrorRecord, aer_ratelimit
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from kernel_stub.kernel import ERR
+from protocol.ers import Severity
+from protocol.layout_aer import AER
+from protocol.layout_pcie import EXP, EXP_DEVCTL_AER_FLAGS
+
+
+class SourceStep(NamedTuple):
+    """A row: when ``applies`` is true, ``is_source`` is the answer and the search of the table ends."""
+
+    label: str
+    applies: Callable[[PciCore, PciDev, ErrorRecord], bool]
+    is_source: bool
+
+
+def _id_matches(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    return record.id == dev.rid and record.id >> 8 != 0
+
+
+def _id_names_another(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    return not record.multi and record.id >> 8 != 0
+
+
+def _reporting_off(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    return not dev.exp or not core.read(dev, dev.exp + EXP.DEVCTL, 2) & EXP_DEVCTL_AER_FLAGS
+
+
+def _no_aer(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    return not dev.aer
+
+
+def _status_set(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    if record.severity is Severity.CORRECTABLE:
+        status, mask = AER.COR_STATUS, AER.COR_MASK
+    else:
+        status, mask = AER.UNCOR_STATUS, AER.UNCOR_MASK
+    return core.read(dev, dev.aer + status, 4) & ~core.read(dev, dev.aer + mask, 4) != 0
+
+
+def _otherwise(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    return True
+
+
+# is_error_source(), first row that applies wins. An ID on bus 0 is never compared. No bus of this host
+# has PCI_BUS_FLAGS_NO_AERSID, the other reason not to compare.
+IS_ERROR_SOURCE = (
+    SourceStep("id-match", _id_matches, True),
+    SourceStep("id-names-another", _id_names_another, False),
+    SourceStep("reporting-off", _reporting_off, False),
+    SourceStep("no-aer", _no_aer, False),
+    SourceStep("status-set", _status_set, True),
+    SourceStep("nothing-set", _otherwise, False),
+)
+
+
+def is_error_source(core: PciCore, dev: PciDev, record: ErrorRecord) -> SourceStep:
+    """The row of ``IS_ERROR_SOURCE`` that decides about ``dev``."""
+    return next(step for step in IS_ERROR_SOURCE if step.applies(core, dev, record))
+
+
+def find_source_device(core: PciCore, root: PciDev, record: ErrorRecord) -> bool:
+    """Collect the reporting devices in ``record.devs``: the root first, then everything below it.
+
+    A record that is not *multi* ends at the first hit; a sixth device ends the walk with a message and is
+    neither handled nor cleared (T22). True if any device was found.
+    """
+    for dev in (root, *root.below):
+        if not is_error_source(core, dev, record).is_source:
+            continue
+        if len(record.devs) == AER_MAX_MULTI_ERR_DEVICES:
+            limit = AER_MAX_MULTI_ERR_DEVICES
+            core.printk(ERR, dev, f"AER: Exceeded max supported ({limit}) devices with errors logged")
+            break
+        add_error_device(dev, record)
+        if not record.multi:
+            break
+    return bool(record.devs)
+
+
+def add_error_device(dev: PciDev, record: ErrorRecord) -> None:
+    """Add a device and ask its limiter once; a granted credit also lets the source line be printed (3.5)."""
+    granted = aer_ratelimit(dev, record.severity)
+    record.devs.append(dev)
+    record.ratelimit_print.append(granted)
+    record.root_ratelimit_print |= granted

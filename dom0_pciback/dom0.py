@@ -1,0 +1,148 @@
+"""dom0: the hardware, its PCI core, the AER driver and pciback, put together; no socket, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dom0_pciback.aer.core import AerCore
+from dom0_pciback.aer.inject_file import parse
+from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
+from dom0_pciback.hypercalls import Hypercalls
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.portdrv import port_driver
+from dom0_pciback.pci.state import save_state
+from dom0_pciback.pciback.handlers import Callbacks
+from dom0_pciback.pciback.pciback import Pciback
+from dom0_pciback.pciback.profile import make_profile
+from dom0_pciback.pciback.recovery import HardenedRecovery
+from dom0_pciback.pciback.resets import Resets
+from dom0_pciback.pcie.device_bus import DeviceBus
+from dom0_pciback.pcie.hierarchy import Hierarchy
+from dom0_pciback.pcie.iommu import Iommu
+from kernel_stub.kernel import INFO, Kernel
+from kernel_stub.rpc import Rpc, RpcError
+from protocol.ids import Sbdf
+from protocol.ports import Clock, Endpoints, Link
+from protocol.topology import HOST, HostSpec
+
+Header = tuple[int, int, int, int]
+MISSING_FUNCTION = 7  # what "touch" looks for
+
+
+class Dom0:
+    """The control domain. ``link`` leads to the hypervisor stub, which has the host's description."""
+
+    def __init__(self, kernel: Kernel, clock: Clock, link: Link, endpoints: Endpoints, *, pid: int = 0) -> None:
+        self.kernel = kernel
+        self.clock = clock
+        self.endpoints = endpoints
+        self.rpc = Rpc(kernel, link, "hypervisor")
+        self.hierarchy: Hierarchy | None = None
+        self.rpc.hold()  # nothing is served before the devices are seized
+        kernel.spawn(self._boot(pid), "init")
+
+    async def _boot(self, pid: int) -> None:
+        hello: dict[str, Any] = await self.rpc.call("hello", "dom0", "")
+        self.kernel.trace("party.start", "dom0", pid)
+        await self._start(HOST.validate_json(hello["host"]))
+        self.rpc.handlers["ctl"] = self.ctl
+        self.rpc.release()
+
+    async def _start(self, host: HostSpec) -> None:
+        kernel, profile = self.kernel, make_profile(host.profile, host.defects)
+        kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
+        hierarchy = self.hierarchy = Hierarchy(host, self.clock)
+        core = self.core = PciCore(kernel, hierarchy, host.timing)
+        await self._bind_ports(core, hardened=profile.hardened)
+        pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
+        callbacks = Callbacks(pciback)
+        pciback.use_handlers(callbacks.handlers())
+        iommu = Iommu()
+        resets = Resets(core, pciback, iommu)
+        hardened = HardenedRecovery(core, pciback, callbacks, resets)
+        self.aer = AerCore(core, host.kernel, hardened.recover if profile.hardened else None)
+        bus = DeviceBus(kernel, hierarchy, iommu)
+        bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
+        Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
+        self.rpc.events["domain_stopped"] = pciback.domain_stopped
+        self.rpc.events["evtchn_closed"] = lambda port: None
+        await pciback.start()
+
+    async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
+        """The port driver; ``hardened`` saves what it switched on, so that a restore brings it back (H18)."""
+        driver = port_driver(core)
+        for dev in core.devices.values():
+            if dev.is_bridge:
+                await core.bind(dev, driver)
+                if hardened:
+                    save_state(core, dev)
+
+    # -- control -------------------------------------------------------------------------------
+    async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:
+        """Control verbs; RpcError with the reason for what is wrong."""
+        verbs: dict[str, Callable[..., Any]] = {
+            "inject": self._inject,
+            "touch": self._touch,
+            "aer-inject": self._aer_inject,
+            "stats": self._stats,
+            "config": self._config,
+        }
+        handler = verbs.get(verb)
+        if handler is None:
+            raise RpcError(f"dom0 verb {verb!r}; allowed: {', '.join(verbs)}")
+        try:
+            return handler(*args)
+        except (ValueError, KeyError) as error:
+            raise RpcError(str(error.args[0])) from None
+
+    def _inject(self, bdf: str, cor: int, uncor: int, header: Header = (0, 0, 0, 0)) -> None:
+        """The hardware of a function detects errors."""
+        assert self.hierarchy is not None
+        self.kernel.trace("hw.inject", str(self._known(bdf)), cor, uncor)
+        self.hierarchy.inject(Sbdf.parse(bdf), cor, uncor, tuple(header))  # type: ignore[arg-type]
+
+    def _touch(self, bdf: str) -> int:
+        """A configuration read of a function that does not exist, as the 2008 test did it."""
+        assert self.hierarchy is not None
+        sbdf = Sbdf.parse(bdf)
+        if sbdf in self.hierarchy.functions:
+            sbdf = self._missing(sbdf)
+        self.kernel.trace("hw.touch", str(sbdf))
+        return self.hierarchy.read(sbdf, 0, 4)
+
+    def _missing(self, sbdf: Sbdf) -> Sbdf:
+        """The highest function of the same device that is not there."""
+        assert self.hierarchy is not None
+        for function in range(MISSING_FUNCTION, 0, -1):
+            candidate = sbdf._replace(function=function)
+            if candidate not in self.hierarchy.functions:
+                return candidate
+        raise ValueError(f"{sbdf}: all eight functions of the device exist")
+
+    def _aer_inject(self, text: str, filename: str) -> int:
+        """An aer-inject file; returns how many records were injected. Earlier ones count if a later is wrong."""
+        assert self.hierarchy is not None
+        count = 0
+        for record in parse(text, filename):
+            self._inject(str(record.sbdf), record.cor, record.uncor, record.header)
+            count += 1
+        return count
+
+    def _stats(self, bdf: str) -> dict[str, str]:
+        dev = self.core.devices[self._known(bdf)]
+        files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind == "root_port" else ()))
+        return {file: self.aer.stats_text(dev, file) for file in files}
+
+    def _config(self, bdf: str) -> bytes:
+        """The 4096 bytes of a function's configuration space, as a read through dom0 gives them."""
+        assert self.hierarchy is not None
+        sbdf, read = self._known(bdf), self.hierarchy.read
+        return b"".join(read(sbdf, offset, 4).to_bytes(4, "little") for offset in range(0, 4096, 4))
+
+    def _known(self, bdf: str) -> Sbdf:
+        sbdf = Sbdf.parse(bdf)
+        if self.hierarchy is None or sbdf not in self.hierarchy.functions:
+            known = ", ".join(str(each) for each in self.hierarchy.functions) if self.hierarchy else ""
+            raise ValueError(f"no PCI device {bdf}; there are {known}")
+        return sbdf

@@ -1,0 +1,135 @@
+"""What the hypervisor stub asks of dom0 and its hardware (``messages.TO_DOM0``): assignment, resets, slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dom0_pciback.aer.root_reset import bridge_of
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.reset import pci_bridge_secondary_bus_reset, reset_function_locked
+from dom0_pciback.pciback.pciback import Pciback
+from dom0_pciback.pciback.resets import Resets
+from dom0_pciback.pciback.restore import check, restore
+from dom0_pciback.pciback.stub import PcistubDevice
+from dom0_pciback.pcie.device_bus import DeviceBus
+from dom0_pciback.pcie.iommu import Iommu
+from kernel_stub.rpc import Rpc, RpcError
+from protocol.ids import DOMID_IO, Sbdf
+from protocol.ports import Endpoints
+
+
+class Hypercalls:
+    """Handlers of the stub's requests."""
+
+    def __init__(
+        self, core: PciCore, pciback: Pciback, resets: Resets, iommu: Iommu, bus: DeviceBus, endpoints: Endpoints
+    ) -> None:
+        self.core = core
+        self.pciback = pciback
+        self.resets = resets
+        self.iommu = iommu
+        self.bus = bus
+        self.endpoints = endpoints
+        self._addresses: dict[int, str] = {}
+
+    def install(self, rpc: Rpc) -> None:
+        """Serve the requests that come over ``rpc``."""
+        rpc.handlers.update(
+            hw_assign=self.hw_assign,
+            hw_deassign=self.hw_deassign,
+            hw_block_dma=self.hw_block_dma,
+            hw_reset=self.hw_reset,
+            hw_restore=self.hw_restore,
+            hw_check=self.hw_check,
+            pci_slots=self.pci_slots,
+            pci_seize=self.pci_seize,
+            pci_release=self.pci_release,
+            pci_permissive=self.pci_permissive,
+        )
+
+    def _psdev(self, bdf: str) -> PcistubDevice:
+        psdev = self.pciback.slots.get(Sbdf.parse(bdf))
+        if psdev is None:
+            raise RpcError(f"{bdf} is not seized by pciback")
+        return psdev
+
+    # -- assignment ----------------------------------------------------------------------------
+    async def hw_assign(self, bdf: str, domid: int) -> str:
+        """Let the function reach the memory of ``domid``; returns the address of the domain's device bus."""
+        psdev = self._psdev(bdf)
+        self.iommu.assign(psdev.dev.sbdf, domid)
+        self.core.kernel.trace("hw.assign", bdf, domid)
+        if not self.bus.has_link(domid):
+            address, link = self.endpoints.listen("devbus", f"d{domid}")
+            self.bus.attach(domid, link)
+            self._addresses[domid] = address
+        return self._addresses[domid]
+
+    async def hw_deassign(self, bdf: str) -> None:
+        """To quarantine; the domain's bus goes with its last function."""
+        sbdf = Sbdf.parse(bdf)
+        domid = self.iommu.owner(sbdf)
+        self.iommu.deassign(sbdf)
+        self.core.kernel.trace("hw.deassign", bdf)
+        if domid != DOMID_IO and all(self.iommu.owner(other) != domid for other in self.pciback.slots):
+            self.bus.detach(domid)
+            self._addresses.pop(domid, None)
+
+    async def hw_block_dma(self, bdf: str) -> None:
+        """KILL-4.3."""
+        self.iommu.block(Sbdf.parse(bdf))
+        self.core.kernel.trace("hw.block", bdf)
+
+    # -- resets --------------------------------------------------------------------------------
+    async def hw_reset(self, bdf: str, siblings: Sequence[str]) -> tuple[bool, str, str]:
+        """KILL-4.5: (done, method, text). Waits for a recovery that owes the bus a reset (H22)."""
+        psdev = self._psdev(bdf)
+        dev = psdev.dev
+        async with self.resets.lock(dev):
+            async with dev.device_lock:
+                rc, method = await reset_function_locked(self.core, dev)
+            if not method and self._whole_bus(dev, siblings):
+                rc, method = await pci_bridge_secondary_bus_reset(self.core, bridge_of(dev)), "bus"
+                self.core.kernel.trace("pci.reset", dev.name, "bus", rc)
+            restore(self.core, dev, psdev.seized)
+        if rc == 0:
+            return True, method, ""
+        return False, method, f"{method} reset failed ({rc})" if method else "no FLR, PM reset or bus reset available"
+
+    def _whole_bus(self, dev: PciDev, siblings: Sequence[str]) -> bool:
+        """Every function behind the bridge belongs to the same domain or to none (9.5)."""
+        mine = {Sbdf.parse(bdf) for bdf in siblings}
+        return dev.bridge is not None and all(
+            other.sbdf in mine or self.pciback.owned_by(other, None) for other in dev.bridge.below
+        )
+
+    async def hw_restore(self, bdf: str) -> None:
+        """KILL-4.6; the put back that follows finds nothing left to do (errata 9.2 no. 19)."""
+        psdev = self._psdev(bdf)
+        restore(self.core, psdev.dev, psdev.seized)
+        psdev.clean = True
+
+    async def hw_check(self, bdf: str) -> tuple[bool, str]:
+        """H19: (clean, what is wrong). A device that a recovery found faulty stays so until a reset succeeds."""
+        psdev = self._psdev(bdf)
+        text = check(self.core, psdev.dev, psdev.seized)
+        psdev.faulty = text
+        return not text, text
+
+    # -- pciback's sysfs files -------------------------------------------------------------------
+    async def pci_slots(self) -> list[tuple[str, str]]:
+        """All functions with their drivers, in bus order."""
+        return [(dev.name, dev.driver.name if dev.driver else "") for dev in self.core.devices.values()]
+
+    async def pci_seize(self, bdf: str) -> list[str]:
+        """Bind to pciback; the driver it had."""
+        return [await self.pciback.seize(Sbdf.parse(bdf))]
+
+    async def pci_release(self, bdf: str, driver: str) -> None:
+        """Unbind from pciback."""
+        await self.pciback.release(Sbdf.parse(bdf), None)
+
+    async def pci_permissive(self, bdf: str) -> None:
+        """``permissive`` in sysfs: the guest may write every register (4.2)."""
+        self._psdev(bdf).conf.permissive = True

@@ -1,0 +1,120 @@
+"""``struct pci_dev``: one function as dom0's kernel knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dom0_pciback.pci.hardware import FunctionLike
+from kernel_stub.kernel import Kernel
+from kernel_stub.sync import Mutex
+from protocol.ers import ChannelState
+from protocol.ids import Sbdf
+
+if TYPE_CHECKING:
+    from dom0_pciback.aer.info import AerInfo
+    from dom0_pciback.pci.driver import PciDriver
+    from dom0_pciback.pci.state import SavedState
+
+_NORMAL, _FROZEN, _PERM = ChannelState.NORMAL, ChannelState.FROZEN, ChannelState.PERM_FAILURE
+
+# pci_dev_set_io_state(), linux-aer.md 4.6. Row: current state; column: requested; None: refused.
+IO_STATE: dict[ChannelState, dict[ChannelState, ChannelState | None]] = {
+    #         requested:  normal         frozen          perm_failure
+    _NORMAL: {_NORMAL: _NORMAL, _FROZEN: _FROZEN, _PERM: _PERM},
+    _FROZEN: {_NORMAL: _NORMAL, _FROZEN: _FROZEN, _PERM: _PERM},
+    _PERM: {_NORMAL: None, _FROZEN: None, _PERM: _PERM},
+}
+
+
+class PciDev:
+    """One function: its place, its capabilities, its driver and its channel state.
+
+    ``bridge`` is the port above (None on a root bus), ``root`` the port on the root bus, ``subordinate`` the
+    devices on the secondary bus, ``below`` everything below in the order of ``pci_walk_bus``. ``exp``, ``aer``,
+    ``msi`` and ``pm`` are capability offsets, 0 if absent. ``prefix`` is what ``dev_printk`` puts before a
+    line (5.1). ``rrs_visible`` matters in root ports: CRS software visibility is on.
+    """
+
+    __slots__ = (
+        "aer",
+        "aer_info",
+        "below",
+        "bridge",
+        "device",
+        "device_lock",
+        "driver",
+        "error_state",
+        "exp",
+        "header_type",
+        "kernel",
+        "kind",
+        "msi",
+        "name",
+        "no_bus_reset",
+        "pm",
+        "prefix",
+        "rid",
+        "root",
+        "rrs_visible",
+        "saved_state",
+        "sbdf",
+        "subordinate",
+        "vendor",
+    )
+
+    def __init__(self, kernel: Kernel, function: FunctionLike, bridge: PciDev | None) -> None:
+        self.kernel = kernel
+        self.sbdf: Sbdf = function.sbdf
+        self.name = str(function.sbdf)
+        self.rid = function.sbdf.rid
+        self.kind = function.kind
+        self.bridge = bridge
+        self.root: PciDev = self if bridge is None else bridge.root
+        self.subordinate: list[PciDev] = []
+        self.below: tuple[PciDev, ...] = ()
+        self.header_type = 0
+        self.vendor = self.device = 0
+        self.exp = self.aer = self.msi = self.pm = 0
+        self.rrs_visible = False
+        self.no_bus_reset = False  # PCI_DEV_FLAGS_NO_BUS_RESET
+        self.driver: PciDriver | None = None
+        self.prefix = f"pci {self.name}: "
+        self.error_state = ChannelState.NORMAL
+        self.device_lock = Mutex(kernel, f"device_lock of {self.name}")
+        self.saved_state: SavedState | None = None
+        self.aer_info: AerInfo | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.prefix[:-2]}>"
+
+    @property
+    def is_bridge(self) -> bool:
+        """Header type 1."""
+        return self.header_type == 1
+
+    @property
+    def disconnected(self) -> bool:
+        """``pci_dev_is_disconnected``: gone for good; configuration reads give all ones."""
+        return self.error_state is ChannelState.PERM_FAILURE
+
+    def set_driver(self, driver: PciDriver | None) -> None:
+        """Store who is bound and the log prefix that follows from it (``dev_driver_string``)."""
+        self.driver = driver
+        self.prefix = f"{driver.name if driver else 'pci'} {self.name}: "
+
+
+def pci_dev_set_io_state(dev: PciDev, requested: ChannelState) -> bool:
+    """Change the channel state as table ``IO_STATE`` allows; False if it refuses (4.6)."""
+    new = IO_STATE[dev.error_state][requested]
+    if new is None:
+        return False
+    if new is not dev.error_state:
+        dev.error_state = new
+        dev.kernel.trace("pci.state", dev.name, new.name)
+    return True
+
+
+def pci_dev_set_disconnected(dev: PciDev) -> None:
+    """Surprise removal of ``dev`` and of everything below it: permanent failure (4.6, 4.10)."""
+    for each in (dev, *dev.below):
+        pci_dev_set_io_state(each, ChannelState.PERM_FAILURE)

@@ -1,0 +1,87 @@
+"""Enumeration: from the hierarchy to ``PciDev``, and what the core does to each new function (1.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dom0_pciback.aer.probe import pci_aer_init
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.hardware import FunctionLike
+from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
+from dom0_pciback.pci.state import save_state
+from protocol.layout_aer import AER
+from protocol.layout_header import BRIDGE_CTL_SERR, HEADER, STATUS_CAP_LIST, TYPE1
+from protocol.layout_msi import MSI
+from protocol.layout_pcie import EXP
+from protocol.layout_pm import PM
+
+if TYPE_CHECKING:
+    from dom0_pciback.pci.core import PciCore
+
+
+def enumerate_devices(core: PciCore) -> None:
+    """Fill ``core.devices`` depth first, then prepare and save each function before any driver binds."""
+    roots = [function for function in core.hierarchy.functions.values() if function.parent is None]
+    _scan(core, roots, None)
+    for dev in core.devices.values():
+        _setup(core, dev)
+        pci_aer_init(core, dev)
+        save_state(core, dev)
+
+
+def _scan(core: PciCore, functions: Iterable[FunctionLike], bridge: PciDev | None) -> tuple[PciDev, ...]:
+    found: list[PciDev] = []
+    for function in sorted(functions, key=lambda each: each.sbdf):
+        dev = core.devices[function.sbdf] = PciDev(core.kernel, function, bridge)
+        dev.below = _scan(core, function.children, dev)
+        if bridge is not None:
+            bridge.subordinate.append(dev)
+        found += (dev, *dev.below)
+    return tuple(found)
+
+
+def _setup(core: PciCore, dev: PciDev) -> None:
+    """``pci_setup_device``, ``pci_init_capabilities`` and ``pci_configure_serr``, as far as errors need them."""
+    ids = core.read(dev, HEADER.VENDOR_ID, 4)
+    dev.vendor, dev.device = ids & 0xFFFF, ids >> 16
+    dev.header_type = core.read(dev, HEADER.HEADER_TYPE, 1) & 0x7F
+    capabilities = _capabilities(core, dev)
+    dev.exp = capabilities.get(EXP.cap_id, 0)
+    dev.msi = capabilities.get(MSI.cap_id, 0)
+    dev.pm = capabilities.get(PM.cap_id, 0)
+    dev.aer = _extended_capability(core, dev, AER.cap_id) if dev.exp else 0
+    if dev.is_bridge:
+        core.update(dev, TYPE1.BRIDGE_CONTROL, 2, 0, BRIDGE_CTL_SERR)
+    if dev.kind == "root_port":
+        dev.rrs_visible = bool(core.read(dev, dev.exp + EXP.RTCTL, 2) & EXP_RTCTL_RRS_SVE)
+
+
+def _capabilities(core: PciCore, dev: PciDev) -> dict[int, int]:
+    """The capability list: identifier -> offset. 48 entries is the most that fit, so a loop ends."""
+    found: dict[int, int] = {}
+    if not core.read(dev, HEADER.STATUS, 2) & STATUS_CAP_LIST:
+        return found
+    offset = core.read(dev, HEADER.CAPABILITY_LIST, 1)
+    for _ in range(48):
+        if offset < 0x40:
+            break
+        entry = core.read(dev, offset, 2)
+        found.setdefault(entry & 0xFF, offset)
+        offset = entry >> 8 & 0xFC
+    return found
+
+
+def _extended_capability(core: PciCore, dev: PciDev, wanted: int) -> int:
+    """Offset of an extended capability, 0 if there is none (``pci_find_ext_capability``)."""
+    offset = EXT_CAP_START
+    for _ in range((4096 - 256) // 8):
+        header = core.read(dev, offset, 4)
+        if header in (0, 0xFFFFFFFF):
+            return 0
+        if header & 0xFFFF == wanted:
+            return offset
+        offset = header >> 20 & 0xFFC
+        if offset < EXT_CAP_START:
+            return 0
+    return 0

@@ -1,0 +1,48 @@
+"""The port driver ``pcieport`` (linux-aer.md 4.5 at the end, 12; ``pcie_portdrv_err_handler``)."""
+
+from __future__ import annotations
+
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
+from dom0_pciback.pci.state import restore_state, save_state
+from protocol.ers import ChannelState, ErsResult
+from protocol.layout_header import COMMAND_INTX_DISABLE, COMMAND_MASTER, HEADER
+
+
+class PortDriver:
+    """The callbacks of ``pcieport``: no opinion of its own, but it brings a port's bus numbers back."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: PciCore) -> None:
+        self._core = core
+
+    async def probe(self, dev: PciDev) -> int:
+        """Become bus master; a root port has services, hence MSI instead of INTx (errata 4.1)."""
+        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if dev.kind == "root_port" else 0)
+        self._core.update(dev, HEADER.COMMAND, 2, 0, enable)
+        return 0
+
+    async def error_detected(self, dev: PciDev, state: ChannelState) -> int:
+        """NEED_RESET for a frozen channel, else CAN_RECOVER."""
+        return ErsResult.NEED_RESET if state is ChannelState.FROZEN else ErsResult.CAN_RECOVER
+
+    async def mmio_enabled(self, dev: PciDev) -> int:
+        """RECOVERED."""
+        return ErsResult.RECOVERED
+
+    async def slot_reset(self, dev: PciDev) -> int:
+        """Restore the port's configuration, bus numbers included, so that what is below is reachable again."""
+        restore_state(self._core, dev)
+        save_state(self._core, dev)
+        return ErsResult.RECOVERED
+
+
+def port_driver(core: PciCore) -> PciDriver:
+    """The ``pcieport`` driver of this kernel; it has no ``resume``."""
+    port = PortDriver(core)
+    handlers = ErrorHandlers(
+        error_detected=port.error_detected, mmio_enabled=port.mmio_enabled, slot_reset=port.slot_reset
+    )
+    return PciDriver("pcieport", handlers, probe=port.probe)

@@ -1,0 +1,116 @@
+"""Asking a guest: ``common_process()`` (xen-pci.md 4.5), with what ``hardened`` does instead (H1 to H10).
+
+A request is written into the ``aer_op`` slot, the flag set, the event channel rung; then the task waits until
+the guest has cleared the flag, has died, gives the device back, or has used up its time. The outcome is a
+``Situation`` of ``profile`` and, if the guest answered, the answer.
+"""
+
+from __future__ import annotations
+
+from dom0_pciback.pciback.backend import XenPcibkDevice
+from dom0_pciback.pciback.events import BackendEvents
+from dom0_pciback.pciback.profile import Situation, situation_of
+from dom0_pciback.pciback.stub import PcistubDevice
+from kernel_stub.kernel import DEBUG
+from protocol.channel import Channel
+from protocol.ers import ChannelState, ErsResult, Phase
+from protocol.sharedinfo import PCIB_ACTIVE, PciOp
+
+OP_OF_PHASE: dict[Phase, PciOp] = {
+    Phase.ERROR_DETECTED: PciOp.AER_DETECTED,
+    Phase.MMIO_ENABLED: PciOp.AER_MMIO,
+    Phase.SLOT_RESET: PciOp.AER_SLOTRESET,
+    Phase.RESUME: PciOp.AER_RESUME,
+}
+
+Answer = tuple[Situation, int]
+
+
+class Budget:
+    """The time that one guest may take in one incident, over all phases (H25), in nanoseconds."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, ns: int) -> None:
+        self.left = ns
+
+
+async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: Budget, grace: int) -> Answer:
+    """Put one phase to the guest that has ``psdev``; ``grace`` is how long a new guest may be connecting.
+
+    One request per page: devices of one guest take turns, other guests are not waited for (H1).
+    """
+    pdev = psdev.pdev
+    if pdev is None:
+        return Situation.NOT_ASSIGNED, 0
+    if (found := _before(psdev, pdev, grace)) is not None:
+        return found, 0
+    async with pdev.aer_slot:
+        if (found := _before(psdev, pdev, grace)) is not None:  # it may have changed while others were asked
+            return found, 0
+        return await _common_process(psdev, pdev, phase, state, budget)
+
+
+def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
+    """What keeps pciback from asking; first row wins. None: ask."""
+    young = not pdev.connected_once and pdev.pciback.may_connect(pdev.domid)
+    rows = (
+        (psdev.detaching, Situation.DETACHED),
+        (bool(pdev.stopped), Situation.GUEST_DEAD),
+        (pdev.channel is None and young and pdev.kernel.now() - pdev.created < grace, Situation.NO_SHARED_PAGE_YOUNG),
+        (pdev.channel is None, Situation.NO_SHARED_PAGE),
+        (not pdev.aer_handler, Situation.NO_AER_HANDLER),
+        (pdev.vbus.guest_address(psdev.dev.sbdf) is None, Situation.NO_GUEST_ADDRESS),
+    )
+    return next((situation for holds, situation in rows if holds), None)
+
+
+async def _common_process(
+    psdev: PcistubDevice, pdev: XenPcibkDevice, phase: Phase, state: ChannelState, budget: Budget
+) -> Answer:
+    address, channel, worker = pdev.vbus.guest_address(psdev.dev.sbdf), pdev.channel, pdev.worker
+    assert address is not None and channel is not None and worker is not None
+    kernel, page, events = pdev.kernel, channel.page, worker.events
+    cmd = OP_OF_PHASE[phase]
+    kernel.printk(DEBUG, f"{psdev.dev.prefix}xen_pciback: aer_op {cmd:x} dom {address[0]:x} bus {address[1]:x} devfn {address[2]:x}")
+    kernel.trace("pciback.ask", psdev.dev.name, phase, state)
+    page.write_aer(cmd, state, *address)
+    events.op_pending = True
+    page.set_bit(PCIB_ACTIVE)
+    channel.notify()
+    events.eoi()  # so that the answer can come in
+    begin = kernel.now()
+    situation = await _wait(psdev, pdev, channel, events, begin + budget.left)
+    budget.left -= kernel.now() - begin
+    answer = _conclude(situation, channel, events)
+    kernel.trace("pciback.answer", psdev.dev.name, phase, answer[1], answer[0])
+    return answer
+
+
+async def _wait(
+    psdev: PcistubDevice, pdev: XenPcibkDevice, channel: Channel, events: BackendEvents, deadline: int
+) -> Situation | None:
+    """None: the guest has cleared the flag. A dead guest and a detach are noticed at once (H2, H11)."""
+    data = channel.page.data
+    while data[0] & 1 << PCIB_ACTIVE:
+        if psdev.detaching:
+            return Situation.DETACHED
+        if pdev.stopped:
+            return Situation.GUEST_DEAD
+        if not await events.answered.wait(deadline):
+            return Situation.TIMEOUT if data[0] & 1 << PCIB_ACTIVE else None
+    return None
+
+
+def _conclude(situation: Situation | None, channel: Channel, events: BackendEvents) -> Answer:
+    """Leave flags and event as they must be on every exit (H4), and read the answer."""
+    events.op_pending = False
+    if not events.op_active:
+        events.eoi()
+    if situation is None:
+        answer = channel.page.aer_err()
+        return situation_of(answer), answer
+    channel.page.clear_bit(PCIB_ACTIVE)
+    channel.page.write_aer_err(ErsResult.NONE)
+    channel.flush()
+    return situation, 0

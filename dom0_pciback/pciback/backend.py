@@ -1,0 +1,342 @@
+"""One guest's connection to pciback: ``struct xen_pcibk_device`` and its xenbus states (xen-pci.md 2.4, 2.6).
+
+Rows B1 to B14 of the specification are named in the methods that carry them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from dom0_pciback.pciback.ops import OpWorker
+from dom0_pciback.pciback.stub import PcistubDevice
+from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
+from kernel_stub.kernel import DEBUG, INFO
+from kernel_stub.rpc import RpcError
+from kernel_stub.sync import Mutex
+from kernel_stub.xenbus_client import XenbusDevice
+from protocol.channel import Channel
+from protocol.ids import Sbdf
+from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
+from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_state
+
+if TYPE_CHECKING:
+    from dom0_pciback.pciback.pciback import Pciback
+
+S = XenbusState
+EINVAL = 22
+
+
+class Fatal(Exception):
+    """A step failed for good (B14): errno and text of ``xenbus_dev_fatal``."""
+
+    def __init__(self, errno: int, text: str) -> None:
+        super().__init__(text)
+        self.errno = errno
+        self.text = text
+
+
+class XenPcibkDevice:
+    """The backend device of one guest. ``channel`` is None while there is no shared page (``sh_info``)."""
+
+    def __init__(self, pciback: Pciback, domid: int, vbus: Topology) -> None:
+        self.pciback = pciback
+        self.kernel = pciback.kernel
+        self.domid = domid
+        self.vbus = vbus
+        self.dev = XenbusDevice(pciback.xenbus, backend_dir(domid), frontend_dir(domid))
+        self.dev_lock = Mutex(self.kernel, f"dev_lock of guest {domid}")
+        self.aer_slot = Mutex(self.kernel, f"aer_op slot of guest {domid}")  # one request per page (ORD-7)
+        self.channel: Channel | None = None
+        self.worker: OpWorker | None = None
+        self.aer_handler = False  # latched at connect (X23)
+        self.created = self.kernel.now()
+        self.connected_once = False
+        self.stopped = ""  # why the guest runs no more ("" while it does)
+        self.killed_incident = 0  # last incident that was reported by aerState (H23)
+        self._tokens: list[tuple[str, str]] = []
+        self._grant: tuple[int, int] | None = None
+        self._roots: list[tuple[int, int]] = []
+        self.exported: dict[Sbdf, PcistubDevice] = {}
+
+    @property
+    def name(self) -> str:
+        """Log prefix of the xenbus device."""
+        return f"xen-pciback pci-{self.domid}-0:"
+
+    def printk(self, level: int, text: str) -> None:
+        """A line of this xenbus device."""
+        self.kernel.printk(level, f"{self.name} {text}")
+
+    # -- life ----------------------------------------------------------------------------------
+    async def probe(self) -> None:
+        """B1, B2: state InitWait, then watch both directories."""
+        self.printk(DEBUG, f"allocated pdev @ {self.domid:#x}")
+        await self.dev.switch_state(S.INIT_WAIT)
+        for path, watcher in (
+            (self.dev.nodename, self._be_watch),
+            (f"{self.dev.otherend}/state", self._frontend_changed),
+        ):
+            self._tokens.append((path, await self.pciback.xenbus.watch(path, watcher)))
+
+    async def unregister(self) -> None:
+        """B12, B13: no watches, no connection, all devices put back."""
+        for path, token in self._tokens:
+            await self.pciback.xenbus.unwatch(path, token)
+        await self.disconnect("frontend is gone")
+        async with self.dev_lock:
+            for sbdf in list(self.exported):
+                await self._unexport(sbdf)
+        self.pciback.forget(self.domid)
+
+    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Run one transition; a fatal error goes to the error node and state Closing (B14)."""
+        try:
+            await step()
+        except Fatal as fatal:
+            self.printk(INFO, fatal.text)
+            await self.dev.fatal(fatal.errno, fatal.text)
+
+    # -- the backend's own directory -------------------------------------------------------------
+    async def _be_watch(self, path: str) -> None:
+        """``xen_pcibk_be_watch``: by our own state node."""
+        state = await self.dev.read_state()
+        if state == S.INIT_WAIT:
+            self.printk(DEBUG, "getting be setup")
+            await self._guarded(self._setup)
+        elif state == S.INITIALISED:
+            self.printk(DEBUG, "Reconfiguring device ...")
+            await self._guarded(lambda: self._reconfigure(None))  # B5
+        elif state == S.RECONFIGURING:
+            await self._mark_departing()
+
+    async def _setup(self) -> None:
+        """B3: export everything listed, publish the roots; then B4."""
+        async with self.dev_lock:
+            for number in range(await self._num_devs()):
+                await self._export(number)
+            await self._publish_roots()
+        await self.dev.switch_state(S.INITIALISED)
+        await self._attach()
+
+    async def _num_devs(self) -> int:
+        text = await self._node("num_devs")
+        if text is None or not text.isdigit():
+            raise Fatal(EINVAL, "Error reading number of devices")
+        return int(text)
+
+    async def _node(self, name: str) -> str | None:
+        return await self.pciback.xenbus.read(f"{self.dev.nodename}/{name}")
+
+    async def _write(self, name: str, value: object) -> None:
+        await self.pciback.xenbus.write(f"{self.dev.nodename}/{name}", value)
+
+    # -- the frontend's state --------------------------------------------------------------------
+    async def _frontend_changed(self, path: str) -> None:
+        """``xen_pcibk_frontend_changed``: rows B4 and B7 to B13; an undefined state is ignored (X29)."""
+        text = await self.pciback.xenbus.read(path)
+        state = parse_state(text)
+        self.printk(DEBUG, f"fe state changed {state}")
+        rows: dict[int, Callable[[], Awaitable[None]]] = {
+            S.INITIALISED: self._attach,
+            S.RECONFIGURING: self._frontend_reconfigures,
+            S.CONNECTED: self._frontend_connected,
+            S.CLOSING: lambda: self._closing(S.CLOSING),
+            S.CLOSED: self._frontend_closed,
+            S.UNKNOWN: self._frontend_gone,
+        }
+        if state == S.UNKNOWN and text is not None and text.strip() not in ("", "0"):
+            return
+        row = rows.get(state)
+        if row is not None:
+            await self._guarded(row)
+
+    async def _frontend_connected(self) -> None:
+        """B9; a frontend that says so without a page is not believed (X32)."""
+        if self.channel is not None:
+            await self.dev.switch_state(S.CONNECTED)
+        self.printk(DEBUG, f"Connected? {int(self.channel is None)}")
+
+    async def _closing(self, state: XenbusState) -> None:
+        """B10, B11."""
+        await self.disconnect("frontend closes")
+        await self.dev.switch_state(state)
+
+    async def _frontend_closed(self) -> None:
+        """B11, B12."""
+        await self._closing(S.CLOSED)
+        if (await self._node("online") or "0") == "0":
+            await self._frontend_gone()
+
+    async def _frontend_gone(self) -> None:
+        """B13."""
+        self.printk(DEBUG, "frontend is gone! unregister device")
+        await self.unregister()
+
+    # -- connect and disconnect --------------------------------------------------------------------
+    async def _attach(self) -> None:
+        """B4: both ends Initialised: map the page, bind the event channel."""
+        if await self.dev.read_state() != S.INITIALISED or await self.dev.otherend_state() != S.INITIALISED:
+            return
+        self.printk(DEBUG, "Reading frontend config")
+        gref, port = await self._frontend_config()
+        async with self.dev_lock:
+            await self._map_and_bind(gref, port)
+        self.printk(DEBUG, "Connecting...")
+        await self.dev.switch_state(S.CONNECTED)
+        self.kernel.trace("pciback.connect", self.pciback.guest_name(self.domid), gref, port)
+
+    async def _frontend_config(self) -> tuple[int, int]:
+        read = self.pciback.xenbus.read
+        gref = await read(f"{self.dev.otherend}/pci-op-ref")
+        port = await read(f"{self.dev.otherend}/event-channel")
+        magic = await read(f"{self.dev.otherend}/magic")
+        if not _is_u32(gref) or not _is_u32(port) or magic is None:
+            raise Fatal(EINVAL, "Error reading configuration from frontend")
+        if magic != MAGIC:
+            text = f"version mismatch ({magic[:32]}/{MAGIC}) with pcifront - halting xen-pciback"
+            raise Fatal(EFAULT, text)
+        return int(gref or 0), int(port or 0)
+
+    async def _map_and_bind(self, gref: int, port: int) -> None:
+        rpc = self.pciback.rpc
+        self.printk(DEBUG, f"Attaching to frontend resources - gnt_ref={gref} evtchn={port}")
+        try:
+            image: bytes = await rpc.call("grant_map", self.domid, gref)
+        except RpcError:
+            raise Fatal(EINVAL, "Error mapping other domain page in ours.") from None
+        address, link = self.pciback.endpoints.listen("channel", f"d{self.domid}")
+        try:
+            await rpc.call("evtchn_bind", self.domid, port, address)
+        except RpcError:
+            link.close()
+            await rpc.call("grant_unmap", self.domid, gref)
+            raise Fatal(EINVAL, "Error binding event channel to IRQ") from None
+        self._grant = (self.domid, gref)
+        self.channel = Channel(link, SharedPage(image))
+        self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
+        self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
+        self.channel.on_close = self._channel_lost
+        self.connected_once = True
+        self.printk(DEBUG, "Attached!")
+
+    def _lookup(self, domain: int, bus: int, devfn: int) -> PcistubDevice | None:
+        sbdf = self.vbus.lookup(domain, bus, devfn)
+        return self.pciback.slots.get(sbdf) if sbdf is not None else None
+
+    def _channel_lost(self, reason: str) -> None:
+        """The guest's end is gone or broke the protocol (X48): as a disconnect, at once."""
+        self.guest_stopped(reason)
+
+    def guest_stopped(self, reason: str) -> None:
+        """The guest will never answer again: a pending AER wait fails now (H2, KILL-4.4)."""
+        self.stopped = self.stopped or reason
+        if self.worker is not None:
+            self.worker.events.answered.wake_all()
+        self.pciback.progress.wake_all()
+
+    async def disconnect(self, reason: str) -> None:
+        """``xen_pcibk_disconnect`` (2.6), with H2: first no more waits on the page, then no page."""
+        if self.channel is None:
+            return
+        channel, worker = self.channel, self.worker
+        self.guest_stopped(self.stopped or reason)
+        async with self.aer_slot:  # whoever waits for an answer has been woken and leaves
+            self.channel = self.worker = None
+        channel.close()
+        del worker
+        self.kernel.trace("pciback.disconnect", self.pciback.guest_name(self.domid), reason)
+        if self._grant is not None:
+            await self.pciback.call_quietly("grant_unmap", *self._grant)
+            self._grant = None
+        self.stopped = ""
+
+    # -- devices -------------------------------------------------------------------------------
+    async def _export(self, number: int) -> None:
+        """``xen_pcibk_export_device``: entry ``dev-N`` becomes a device of the guest (4.3)."""
+        text = await self._node(f"dev-{number}")
+        try:
+            sbdf = Sbdf.parse(text or "")
+        except ValueError:
+            raise Fatal(EINVAL, "Error parsing pci device configuration") from None
+        psdev = self.pciback.slots.get(sbdf)
+        if psdev is None or psdev.pdev not in (None, self):
+            raise Fatal(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
+        devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
+        if devfn < 0:
+            raise Fatal(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
+        psdev.pdev, psdev.detaching, psdev.clean = self, False, False
+        self.exported[sbdf] = psdev
+        self.printk(DEBUG, f"exporting dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}")
+        self.kernel.printk(INFO, f"{psdev.dev.prefix}registering for {self.domid}")
+        await self._write(f"vdev-{number}", f"0000:00:{devfn >> 3:02x}.{devfn & 7:02x}")
+        await self._write(f"state-{number}", int(S.INITIALISED))
+        self.kernel.trace("pciback.export", str(sbdf), devfn)
+
+    async def _unexport(self, sbdf: Sbdf) -> None:
+        """Take a device from the guest: off the virtual bus, then put back."""
+        self.vbus.remove(sbdf)
+        psdev = self.exported.pop(sbdf)
+        self.kernel.printk(INFO, f"{psdev.dev.prefix}unregistering for {self.domid}")
+        await self.pciback.put_back(psdev)
+        self.kernel.trace("pciback.unexport", str(sbdf))
+
+    async def _publish_roots(self) -> None:
+        """Roots are append-only, each published once (BUS-15)."""
+        self.printk(DEBUG, "Publishing pci roots")
+        for root in self.vbus.roots():
+            if root not in self._roots:
+                text = f"{root[0]:04x}:{root[1]:02x}"
+                self.printk(DEBUG, f"writing root {len(self._roots)} at {text}")
+                await self._write(f"root-{len(self._roots)}", text)
+                self._roots.append(root)
+                await self._write("root_num", len(self._roots))
+
+    async def _frontend_reconfigures(self) -> None:
+        """B7, B8."""
+        if await self.dev.read_state() == S.RECONFIGURING:
+            self.printk(DEBUG, "Reconfiguring device ...")
+            self.dev.state = int(S.RECONFIGURING)  # the toolstack wrote it behind our back (BUS-1)
+            await self._reconfigure(S.RECONFIGURED)
+
+    async def _reconfigure(self, state: XenbusState | None) -> None:
+        """``xen_pcibk_reconfigure``: sub-state 1 is exported, 5 is removed, others stay (BUS-11)."""
+        async with self.dev_lock:
+            for number in range(await self._num_devs()):
+                sub = parse_state(await self._node(f"state-{number}"))
+                if sub == S.INITIALISING:
+                    self.printk(DEBUG, f"Attaching dev-{number} ...")
+                    await self._export(number)
+                    await self._publish_roots()
+                elif sub == S.CLOSING:
+                    self.printk(DEBUG, f"Detaching dev-{number} ...")
+                    await self._remove(number)
+            if state is not None:
+                await self.dev.switch_state(state)
+
+    async def _remove(self, number: int) -> None:
+        sbdf = await self._departing(number)
+        if sbdf is not None:
+            await self._unexport(sbdf)
+
+    async def _departing(self, number: int) -> Sbdf | None:
+        """Machine address of entry ``dev-N``, if it is one of ours."""
+        text = await self._node(f"dev-{number}")
+        try:
+            sbdf = Sbdf.parse(text or "")
+        except ValueError:
+            return None
+        return sbdf if sbdf in self.exported else None
+
+    async def _mark_departing(self) -> None:
+        """H11: a device that is being detached is marked before anybody waits for the guest."""
+        for number in range(await self._num_devs()):
+            if parse_state(await self._node(f"state-{number}")) == S.CLOSING:
+                sbdf = await self._departing(number)
+                if sbdf is not None:
+                    self.pciback.mark_detaching(sbdf)
+
+
+def _is_u32(text: str | None) -> bool:
+    """A decimal number that fits in 32 bits (X28)."""
+    return text is not None and text.isdigit() and int(text) < 1 << 32

@@ -1,0 +1,98 @@
+"""Groups of a recovery: the functions below a port that have the same owner (H14, H15).
+
+Votes of one group never enter the merge of another; each group ends with its own verdict.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pciback.ask import Budget
+from dom0_pciback.pciback.pciback import DRIVER_NAME, Pciback
+from protocol.ers import ErsResult
+
+
+class Kind(StrEnum):
+    """Who looks after the functions of a group."""
+
+    GUEST = "guest"
+    NOBODY = "nobody"  # seized, but no guest has it
+    NATIVE = "dom0"  # a driver of dom0 itself, the port driver for instance
+
+
+class Outcome(StrEnum):
+    """How a recovery ended for one function (H14)."""
+
+    RECOVERED = "recovered"
+    KILLED = "killed"
+    DETACHED = "detached"
+    UNASSIGNED_OK = "unassigned-ok"
+    UNTOUCHED = "untouched"
+    FAULTY = "faulty"
+    FAILED = "failed"  # a native driver of dom0 gave up: nobody to kill
+
+
+# Verdict of a group from the outcomes of its functions; first row that applies wins (H14).
+VERDICTS: tuple[tuple[frozenset[Outcome], str], ...] = (
+    (frozenset({Outcome.KILLED, Outcome.FAULTY, Outcome.FAILED}), "failed"),
+    (frozenset({Outcome.DETACHED}), "abandoned"),
+    (frozenset(Outcome), "successful"),
+)
+
+
+class Group:
+    """Functions of one owner and how far they are. ``over``: nothing more is asked of it (H16)."""
+
+    __slots__ = ("budget", "functions", "kind", "no_service", "outcomes", "over", "owner", "reset", "silent", "status", "voted")
+
+    def __init__(self, kind: Kind, owner: int | None, budget: Budget) -> None:
+        self.kind = kind
+        self.owner = owner
+        self.budget = budget
+        self.functions: list[PciDev] = []
+        self.outcomes: dict[PciDev, Outcome] = {}
+        self.status: int = ErsResult.CAN_RECOVER
+        self.voted = False
+        self.silent: list[PciDev] = []  # nobody to ask in later phases
+        self.no_service: list[PciDev] = []  # bystanders whose guest said NONE (H20)
+        self.reset: list[PciDev] = []  # functions that a reset hit
+        self.over = False
+
+    def asked(self) -> list[PciDev]:
+        """Functions that still take part."""
+        return [dev for dev in self.functions if dev not in self.outcomes]
+
+    def end(self, outcome: Outcome) -> None:
+        """All functions that have no outcome yet get this one, and the group is over."""
+        for dev in self.asked():
+            self.outcomes[dev] = outcome
+        self.over = True
+
+    def verdict(self) -> str:
+        """``successful``, ``failed`` or ``abandoned``."""
+        found = frozenset(self.outcomes.values())
+        return next(word for outcomes, word in VERDICTS if found & outcomes or not found)
+
+    def names(self) -> str:
+        """The functions, for the verdict line of one of several groups."""
+        return " ".join(dev.name for dev in self.functions)
+
+
+def make_groups(pciback: Pciback, functions: tuple[PciDev, ...], budget_ns: int) -> list[Group]:
+    """Sort ``functions`` (in bus order) into groups; the order of the groups is that of their first function."""
+    groups: dict[tuple[Kind, int | None], Group] = {}
+    for dev in functions:
+        key = _owner(pciback, dev)
+        if key not in groups:
+            groups[key] = Group(*key, Budget(budget_ns))
+        groups[key].functions.append(dev)
+    return list(groups.values())
+
+
+def _owner(pciback: Pciback, dev: PciDev) -> tuple[Kind, int | None]:
+    if dev.driver is None or dev.driver.name != DRIVER_NAME:
+        return Kind.NATIVE, None
+    psdev = pciback.slots.get(dev.sbdf)
+    domid = psdev.domid if psdev is not None else None
+    return (Kind.NOBODY, None) if domid is None else (Kind.GUEST, domid)

@@ -1,0 +1,96 @@
+"""pciback's four error callbacks: find the situation, look it up, act (xen-pci-errata.md 3.1, 9).
+
+``decide_phase`` is the whole of it; the callbacks that the AER core of the ``linux`` profile calls, and the
+group recovery of the ``hardened`` profile, differ only in the table and in who merges the votes.
+"""
+
+from __future__ import annotations
+
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.driver import ErrorHandlers
+from dom0_pciback.pciback.ask import Budget, ask
+from dom0_pciback.pciback.pciback import Pciback
+from dom0_pciback.pciback.profile import Decision, Defect, Situation, Table, decide
+from dom0_pciback.pciback.stub import PcistubDevice
+from kernel_stub.kernel import DEBUG, MS
+from kernel_stub.sync import Mutex
+from protocol.ers import ChannelState, Phase
+
+_NAME = {phase: f"xen_pcibk_{'error_resume' if phase is Phase.RESUME else phase}" for phase in Phase}
+
+
+class PhaseOutcome:
+    """What came of one phase for one function: the vote, and the table row that decided."""
+
+    __slots__ = ("decision", "situation", "vote")
+
+    def __init__(self, situation: Situation, decision: Decision, vote: int) -> None:
+        self.situation = situation
+        self.decision = decision
+        self.vote = vote
+
+
+class Callbacks:
+    """The error callbacks of pciback on top of ``Pciback``."""
+
+    def __init__(self, pciback: Pciback) -> None:
+        self.pciback = pciback
+        self.kernel = pciback.kernel
+        timing = pciback.host.timing
+        self.budget_ns = timing.aer_budget_ms * MS
+        self.grace_ns = timing.connect_grace_ms * MS
+        self.table = pciback.profile.table()
+        self.pcistub_sem = Mutex(self.kernel, "pcistub_sem")  # D1: one for all guests
+        self.incident = 0
+
+    def budget(self) -> Budget:
+        """A fresh allowance of time for one guest and incident (H25)."""
+        return Budget(self.budget_ns)
+
+    async def decide_phase(
+        self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table | None = None
+    ) -> PhaseOutcome:
+        """Put one phase to the owner of ``dev`` and carry out what the table says about the outcome."""
+        self.kernel.printk(
+            DEBUG, f"{dev.prefix}xen_pciback: {_NAME[phase]}(bus:{dev.sbdf.bus:x},devfn:{dev.sbdf.devfn:x})"
+        )
+        psdev = self.pciback.slots.get(dev.sbdf)
+        situation, answer = Situation.NOT_ASSIGNED, 0
+        if psdev is not None:
+            situation, answer = await ask(psdev, phase, state, budget, self.grace_ns)
+        decision = decide(table or self.table, situation, phase)
+        await self._act(dev, psdev, decision)
+        return PhaseOutcome(situation, decision, answer if decision.result is None else int(decision.result))
+
+    async def _act(self, dev: PciDev, psdev: PcistubDevice | None, decision: Decision) -> None:
+        for line in (decision.first_log, decision.log):
+            if line is not None:
+                self.kernel.printk(line[0], f"{dev.prefix}xen_pciback: {line[1]}")
+        if decision.kill and psdev is not None:
+            await self.pciback.kill_domain_by_device(psdev, self.incident)
+
+    # -- what the AER core of the linux profile calls ----------------------------------------------
+    def handlers(self) -> ErrorHandlers:
+        """The callbacks as a driver registers them."""
+        return ErrorHandlers(
+            error_detected=self._error_detected,
+            mmio_enabled=lambda dev: self._voting(dev, Phase.MMIO_ENABLED),
+            slot_reset=lambda dev: self._voting(dev, Phase.SLOT_RESET),
+            resume=self._resume,
+        )
+
+    async def _error_detected(self, dev: PciDev, state: ChannelState) -> int:
+        return await self._callback(dev, Phase.ERROR_DETECTED, state)
+
+    async def _voting(self, dev: PciDev, phase: Phase) -> int:
+        return await self._callback(dev, phase, ChannelState.NORMAL)  # BE-13
+
+    async def _resume(self, dev: PciDev) -> None:
+        await self._callback(dev, Phase.RESUME, ChannelState.NORMAL)
+
+    async def _callback(self, dev: PciDev, phase: Phase, state: ChannelState) -> int:
+        """One callback; each phase has its own 300 seconds, and with D1 all of dom0 waits meanwhile."""
+        if not self.pciback.profile.has(Defect.D1):
+            return (await self.decide_phase(dev, phase, state, self.budget())).vote
+        async with self.pcistub_sem:
+            return (await self.decide_phase(dev, phase, state, self.budget())).vote

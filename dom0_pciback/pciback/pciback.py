@@ -1,0 +1,227 @@
+"""xen-pciback: which devices are seized, which guests are connected, and who tells the toolstack.
+
+Everything that changes hands does so here: seize, assign (by ``backend``), put back, release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
+from dom0_pciback.pci.reset import reset_function_locked
+from dom0_pciback.pciback.backend import XenPcibkDevice
+from dom0_pciback.pciback.profile import Defect, Profile
+from dom0_pciback.pciback.stub import PcistubDevice
+from dom0_pciback.pciback.vpci import Passthrough, Vpci
+from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
+from kernel_stub.rpc import Rpc, RpcError
+from kernel_stub.sync import WaitQueue
+from kernel_stub.xenbus_client import Xenbus
+from protocol.ids import Sbdf
+from protocol.ports import Endpoints
+from protocol.topology import HostSpec
+from protocol.xenbus import BACKEND_ROOT, XenbusState, backend_dir, parse_state
+
+DRIVER_NAME = "pciback"
+
+
+class Pciback:
+    """The backend driver of dom0. ``slots`` are the seized devices, ``guests`` the connections by domain."""
+
+    def __init__(
+        self, kernel: Kernel, core: PciCore, rpc: Rpc, endpoints: Endpoints, host: HostSpec, profile: Profile
+    ) -> None:
+        self.kernel = kernel
+        self.core = core
+        self.rpc = rpc
+        self.endpoints = endpoints
+        self.host = host
+        self.profile = profile
+        self.xenbus = Xenbus(kernel, rpc)
+        self.slots: dict[Sbdf, PcistubDevice] = {}
+        self.guests: dict[int, XenPcibkDevice] = {}
+        self.progress = WaitQueue(kernel, "a guest to stop")
+        self.on_put_back: Callable[[PcistubDevice], None] = lambda psdev: None
+        self.names: dict[int, str] = {}
+        self._number = 0
+        self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)
+
+    def use_handlers(self, handlers: ErrorHandlers) -> None:
+        """Install the four error callbacks (``handlers``), which need this object to be there first."""
+        self.driver = PciDriver(DRIVER_NAME, handlers, self._probe, self._remove)
+
+    async def start(self) -> None:
+        """Seize what the host file gives to pciback, all at once; then wait for backend devices."""
+        self.kernel.printk(INFO, f"xen_pciback: backend is {'passthrough' if self.host.passthrough else 'vpci'}")
+        wanted = [spec.bdf for spec in self.host.functions if spec.dom0_driver == DRIVER_NAME]
+        tasks = [self.kernel.spawn(self.seize(Sbdf.parse(bdf)), f"seize {bdf}") for bdf in wanted]
+        for task in tasks:
+            await self.kernel.join(task)
+        await self.xenbus.watch(BACKEND_ROOT, self._backend_appears)
+
+    # -- seizing -------------------------------------------------------------------------------
+    async def seize(self, sbdf: Sbdf) -> str:
+        """Bind a device to pciback; returns the name of the driver it had. Raises RpcError."""
+        dev = self._device(sbdf)
+        before = dev.driver.name if dev.driver is not None else ""
+        if before == DRIVER_NAME:
+            return before
+        if before:
+            await self.core.unbind(dev)
+        if await self.core.bind(dev, self.driver) < 0:
+            raise RpcError(f"pciback does not take {sbdf}")
+        return before
+
+    async def release(self, sbdf: Sbdf, driver: PciDriver | None) -> None:
+        """Unbind a device that no guest has; bind ``driver`` if there is one. Raises RpcError."""
+        dev = self._device(sbdf)
+        psdev = self.slots.get(sbdf)
+        if psdev is None or psdev.pdev is not None:
+            raise RpcError(f"{sbdf} is {'in use' if psdev else 'not bound to pciback'}")
+        await self.core.unbind(dev)
+        if driver is not None:
+            await self.core.bind(dev, driver)
+
+    def _device(self, sbdf: Sbdf) -> PciDev:
+        dev = self.core.devices.get(sbdf)
+        if dev is None:
+            raise RpcError(f"no PCI device {sbdf}")
+        return dev
+
+    async def _probe(self, dev: PciDev) -> int:
+        """``pcistub_seize`` and ``pcistub_init_device``: save, reset, restore (device lock held)."""
+        self.core.printk(INFO, dev, "seizing device")
+        psdev = PcistubDevice(self.core, dev, self._number, hardened=self.profile.hardened)
+        self._number += 1
+        self.slots[dev.sbdf] = psdev
+        await reset_function_locked(self.core, dev)
+        psdev.restore_seized()
+        self.kernel.trace("pciback.seize", dev.name)
+        return 0
+
+    async def _remove(self, dev: PciDev) -> None:
+        psdev = self.slots.pop(dev.sbdf)
+        if psdev.pdev is not None:
+            psdev.pdev.exported.pop(dev.sbdf, None)
+        psdev.restore_seized()
+        self.kernel.trace("pciback.release", dev.name)
+
+    async def put_back(self, psdev: PcistubDevice) -> None:
+        """``pcistub_put_pci_dev`` (4.7): reset, restore, forget the guest.
+
+        In ``hardened`` a device that the stub has just reset is not reset again (errata 9.2 no. 19): nobody
+        has touched it since, and ``hw_reset`` has done all of this already.
+        """
+        async with psdev.dev.device_lock:
+            if not psdev.clean:
+                await reset_function_locked(self.core, psdev.dev)
+                psdev.restore_seized()
+            psdev.disable_msi()
+            psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
+        self.on_put_back(psdev)
+
+    # -- guests --------------------------------------------------------------------------------
+    async def _backend_appears(self, path: str) -> None:
+        """BUS-5: a backend directory whose state is Initialising is a new device."""
+        parts = path.removeprefix(BACKEND_ROOT).split("/")
+        if len(parts) < 2 or not parts[1].isdigit() or int(parts[1]) in self.guests:
+            return
+        domid = int(parts[1])
+        if parse_state(await self.xenbus.read(f"{backend_dir(domid)}/state")) != XenbusState.INITIALISING:
+            return
+        self.names[domid] = await self.xenbus.read(f"{backend_dir(domid)}/domain") or f"domain {domid}"
+        pdev = self.guests[domid] = XenPcibkDevice(self, domid, self._topology())
+        await pdev.probe()
+
+    def _topology(self) -> Vpci | Passthrough:
+        if self.host.passthrough:
+            return Passthrough(self._parent_of)
+        return Vpci(self.profile.hardened, self._log_vpci, refuse_bridges=not self.profile.has(Defect.D18))
+
+    def _parent_of(self, sbdf: Sbdf) -> Sbdf | None:
+        bridge = self.core.devices[sbdf].bridge
+        return bridge.sbdf if bridge is not None else None
+
+    def _log_vpci(self, sbdf: Sbdf, text: str) -> None:
+        self.core.printk(DEBUG, self.core.devices[sbdf], f"xen_pciback: {text}")
+
+    def resolve(self, domid: int, devfn: int) -> Sbdf | None:
+        """Machine address of a guest's device."""
+        pdev = self.guests.get(domid)
+        return pdev.vbus.lookup(0, 0, devfn) if pdev is not None else None
+
+    def guest_devfn(self, sbdf: Sbdf) -> int | None:
+        """The devfn under which its guest knows a device."""
+        psdev = self.slots.get(sbdf)
+        address = psdev.pdev.vbus.guest_address(sbdf) if psdev is not None and psdev.pdev is not None else None
+        return address[2] if address is not None else None
+
+    def owned_by(self, dev: PciDev, domid: int | None) -> bool:
+        """``dev`` belongs to ``domid`` or to nobody; a port, and whatever dom0 drives itself, to nobody."""
+        psdev = self.slots.get(dev.sbdf)
+        return psdev is None or psdev.domid in (None, domid)
+
+    def forget(self, domid: int) -> None:
+        """The backend device of a domain is gone."""
+        self.guests.pop(domid, None)
+        self.progress.wake_all()
+
+    def guest_name(self, domid: int) -> str:
+        """Name of a domain, as its backend directory says."""
+        return self.names.get(domid, f"domain {domid}")
+
+    def may_connect(self, domid: int) -> bool:
+        """The domain is one that can ever have a shared page: PV, with a frontend (BUS-7)."""
+        spec = self.host.guest(self.guest_name(domid))
+        return spec is None or (spec.type == "pv" and spec.front)
+
+    def mark_detaching(self, sbdf: Sbdf) -> None:
+        """H11: the device is being taken from its guest; a pending question about it ends now."""
+        psdev = self.slots.get(sbdf)
+        if psdev is not None and psdev.pdev is not None:
+            psdev.detaching = True
+            if psdev.pdev.worker is not None:
+                psdev.pdev.worker.events.answered.wake_all()
+
+    def domain_stopped(self, domid: int, why: str) -> None:
+        """The hypervisor says that a guest's processors run no more (KILL-4.2, 4.4)."""
+        pdev = self.guests.get(domid)
+        if pdev is None:
+            return
+        if why == "destroy":  # the operator's act: its devices count as detached (errata 9.2 no. 18)
+            for sbdf in pdev.exported:
+                self.mark_detaching(sbdf)
+        pdev.guest_stopped(why)
+
+    # -- the kill request ------------------------------------------------------------------------
+    async def kill_domain_by_device(self, psdev: PcistubDevice, incident: int) -> None:
+        """``kill_domain_by_device`` (4.6): ask the toolstack by ``aerState``, once per incident (H23)."""
+        pdev = psdev.pdev
+        if pdev is None or (self.profile.hardened and pdev.killed_incident == incident):
+            return
+        pdev.killed_incident = incident
+        path = f"{backend_dir(pdev.domid)}/aerState"
+
+        async def body(tx: int) -> None:
+            if self.profile.has(Defect.D15) or await self.xenbus.read(f"{backend_dir(pdev.domid)}/state", tx):
+                await self.xenbus.write(path, "aerfail", tx)  # never recreates a directory that has gone (I22)
+
+        self.kernel.trace("pciback.kill", psdev.dev.name)
+        await self.xenbus.transaction(body)
+
+    async def wait_stopped(self, domid: int, timeout_ms: int) -> bool:
+        """Wait until a condemned guest has been stopped (H22); False if nobody does it in time."""
+        deadline = self.kernel.now() + timeout_ms * MS
+        return await self.progress.wait_until(
+            lambda: domid not in self.guests or bool(self.guests[domid].stopped), deadline
+        )
+
+    async def call_quietly(self, op: str, *args: Any) -> None:
+        """A hypercall whose failure changes nothing for us; it is logged."""
+        try:
+            await self.rpc.call(op, *args)
+        except RpcError as error:
+            self.kernel.printk(DEBUG, f"xen-pciback: {op}: {error}")

@@ -1,0 +1,80 @@
+"""Resets that belong to a recovery or to the hypervisor stub, and the lock that keeps them apart (H21, H22).
+
+One lock per port guards bus reset, FLR, restore and deassignment of everything below it. A frozen recovery
+holds it from its first step to the restore, so that no killed function is given to the next guest before
+the bus reset that is still owed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dom0_pciback.aer.root_reset import bridge_of
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.reset import pcie_reset_flr
+from dom0_pciback.pci.state import SavedState
+from dom0_pciback.pciback.pciback import Pciback
+from dom0_pciback.pciback.restore import live_image, restore
+from dom0_pciback.pcie.iommu import Iommu
+from kernel_stub.kernel import DEBUG
+from kernel_stub.sync import Mutex
+
+
+class Resets:
+    """Reset locks, DMA blocks and images of functions."""
+
+    def __init__(self, core: PciCore, pciback: Pciback, iommu: Iommu) -> None:
+        self.core = core
+        self.pciback = pciback
+        self.iommu = iommu
+        self._locks: dict[PciDev, Mutex] = {}
+
+    def lock_of_port(self, bridge: PciDev) -> Mutex:
+        """The reset lock of a port."""
+        lock = self._locks.get(bridge)
+        if lock is None:
+            lock = self._locks[bridge] = Mutex(self.core.kernel, f"reset lock of {bridge.name}")
+        return lock
+
+    def lock(self, dev: PciDev) -> Mutex:
+        """The reset lock of the port above ``dev``."""
+        return self.lock_of_port(bridge_of(dev))
+
+    async def flr(self, dev: PciDev) -> str:
+        """Function level reset of one function: empty, or why it was not possible. The lock is held."""
+        async with dev.device_lock:
+            rc = await pcie_reset_flr(self.core, dev)
+        if rc:
+            return f"no function level reset ({rc})"
+        self.core.printk(DEBUG, dev, "reset via flr")
+        return ""
+
+    async def flr_all(self, functions: Iterable[PciDev]) -> str:
+        """FLR of several functions; the first failure ends it."""
+        for dev in functions:
+            if text := await self.flr(dev):
+                return text
+        return ""
+
+    def image(self, dev: PciDev) -> SavedState | None:
+        """Configuration that ``dev`` has to get back: None for what was saved at enumeration (ports)."""
+        psdev = self.pciback.slots.get(dev.sbdf)
+        if psdev is None:
+            return None
+        return psdev.seized if psdev.pdev is None or psdev.pdev.stopped else live_image(psdev)
+
+    def restore(self, dev: PciDev) -> None:
+        """H18 for one function."""
+        restore(self.core, dev, self.image(dev))
+
+    # -- DMA (X44) -----------------------------------------------------------------------------
+    def block_dma(self, functions: Iterable[PciDev]) -> None:
+        """No DMA of frozen functions until they resume, whatever their guests do to Command."""
+        for dev in functions:
+            self.iommu.block(dev.sbdf)
+
+    def allow_dma(self, functions: Iterable[PciDev]) -> None:
+        """The functions resume."""
+        for dev in functions:
+            self.iommu.unblock(dev.sbdf)

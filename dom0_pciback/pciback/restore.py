@@ -1,0 +1,83 @@
+"""What dom0 does for a function that was reset: restore it (H18, KILL-4.6) and look whether it is well (H19).
+
+The image for a function that a guest keeps is the one of seizure plus what the guest and dom0 changed since:
+decoding and bus mastering as the guest last asked for them, MSI as dom0 has it. Nothing is ever taken from
+registers read after the error. AER masks and severities are sticky: a reset leaves them as dom0 set them.
+"""
+
+from __future__ import annotations
+
+from dom0_pciback.aer.status import pci_aer_clear_status, pcie_clear_device_status
+from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.state import SavedState, restore_state
+from dom0_pciback.pciback.stub import PcistubDevice
+from protocol.layout_aer import AER
+from protocol.layout_header import COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, HEADER, TYPE1
+from protocol.layout_pcie import EXP, EXP_DEVCTL_AER_FLAGS
+
+COMMAND_DWORD = 1  # header dword that holds Command
+COMMAND_GUEST = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER  # I/O, memory, bus master: what a guest may have switched on
+HEADER_BARS = range(4, 10)
+GONE = frozenset({0xFFFF, 0x0001})  # no answer; the retry value (KILL-4.5)
+
+
+def live_image(psdev: PcistubDevice) -> SavedState:
+    """The image for a function whose guest lives on."""
+    header = list(psdev.seized.header)
+    command = header[COMMAND_DWORD] & 0xFFFF | psdev.conf.command & COMMAND_GUEST
+    header[COMMAND_DWORD] = header[COMMAND_DWORD] & 0xFFFF0000 | command
+    return psdev.seized._replace(header=tuple(header), aer=(), msi=psdev.msi_image)
+
+
+def restore(core: PciCore, dev: PciDev, image: SavedState | None) -> None:
+    """``pci_restore_state`` with ``image`` (None: the one saved at enumeration), then no status is left."""
+    restore_state(core, dev, image)
+    clear_all_status(core, dev)
+    core.kernel.trace("recovery.restore", dev.name)
+
+
+def clear_all_status(core: PciCore, dev: PciDev) -> None:
+    """H24: Device Status, all AER status; for a bridge Secondary Status and a root port's status too."""
+    pcie_clear_device_status(core, dev)
+    pci_aer_clear_status(core, dev)
+    if dev.is_bridge:
+        core.write(dev, TYPE1.SEC_STATUS, 2, core.read(dev, TYPE1.SEC_STATUS, 2))
+
+
+def check(core: PciCore, dev: PciDev, image: SavedState | None) -> str:
+    """H19: empty if the function is well, else what is wrong with it; first finding wins."""
+    vendor = core.read(dev, HEADER.VENDOR_ID, 2)
+    if vendor in GONE:
+        return f"does not answer (vendor id {vendor:04x})"
+    image = image or dev.saved_state
+    for text in (_check_header(core, dev, image) if image is not None else "", _check_reporting(core, dev)):
+        if text:
+            core.kernel.trace("recovery.check", dev.name, False, text)
+            return text
+    core.kernel.trace("recovery.check", dev.name, True, "")
+    return ""
+
+
+def _check_header(core: PciCore, dev: PciDev, image: SavedState) -> str:
+    command = core.read(dev, HEADER.COMMAND, 2)
+    wanted = image.header[COMMAND_DWORD] & 0xFFFF
+    if command != wanted:
+        return f"Command is {command:04x}, not {wanted:04x}"
+    if dev.header_type == 0:
+        for index in HEADER_BARS:
+            value = core.read(dev, 4 * index, 4)
+            if value != image.header[index]:
+                return f"BAR {index - 4} is {value:08x}, not {image.header[index]:08x}"
+    return ""
+
+
+def _check_reporting(core: PciCore, dev: PciDev) -> str:
+    if dev.exp and core.read(dev, dev.exp + EXP.DEVCTL, 2) & EXP_DEVCTL_AER_FLAGS != EXP_DEVCTL_AER_FLAGS:
+        return "error reporting is off in Device Control"
+    if dev.aer:
+        mask = core.read(dev, dev.aer + AER.UNCOR_MASK, 4)
+        status = core.read(dev, dev.aer + AER.UNCOR_STATUS, 4) & ~mask
+        if status:
+            return f"uncorrectable status {status:08x} is set again"
+    return ""

@@ -1,0 +1,147 @@
+"""The device bus of each guest: MMIO from the guest to the hardware, DMA and MSI back (``messages.DEVBUS``).
+
+Addresses are the guest's: virtual devfn and BAR. Whether a request arrives is decided here, by the hardware:
+the function must belong to the domain, decode memory, and for DMA and MSI be a bus master that the IOMMU lets
+through. Everything else reads as all ones and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dom0_pciback.pcie.devices import DeviceModel, make_model
+from dom0_pciback.pcie.function import Function
+from dom0_pciback.pcie.hierarchy import Hierarchy
+from dom0_pciback.pcie.iommu import Iommu, bus_master_ok
+from kernel_stub.kernel import MS, Kernel
+from kernel_stub.rpc import Rpc, RpcError
+from protocol.ids import Sbdf
+from protocol.layout_msi import MSI_FLAGS_ENABLE
+from protocol.ports import Link
+
+COMPLETION_TIMEOUT = 50 * MS  # a DMA read that the guest's memory does not answer is aborted
+MSI_CONTROL = 2  # offset of Message Control in the capability
+
+Resolve = Callable[[int, int], Sbdf | None]  # domain, virtual devfn -> machine address
+GuestDevfn = Callable[[Sbdf], int | None]
+
+
+class DeviceBus:
+    """All device models of a host and one link per domain.
+
+    ``resolve`` and ``guest_devfn`` translate between a guest's addresses and the machine's; pciback sets them.
+    """
+
+    def __init__(self, kernel: Kernel, hierarchy: Hierarchy, iommu: Iommu) -> None:
+        self.kernel = kernel
+        self.iommu = iommu
+        self.functions = hierarchy.functions
+        self.resolve: Resolve = lambda domid, devfn: None
+        self.guest_devfn: GuestDevfn = lambda sbdf: None
+        self._links: dict[int, Rpc] = {}
+        self.models: dict[Sbdf, DeviceModel] = {}
+        for function in hierarchy.functions.values():
+            if not function.is_port:
+                master = FunctionBusMaster(self, function)
+                self.models[function.sbdf] = make_model(
+                    function.spec.model, kernel, master, label=f"dma {function.sbdf}"
+                )
+        hierarchy.on_reset = self._reset
+
+    def _reset(self, function: Function) -> None:
+        model = self.models.get(function.sbdf)
+        if model is not None:
+            model.reset()
+
+    # -- links ---------------------------------------------------------------------------------
+    def attach(self, domid: int, link: Link) -> None:
+        """The bus of a domain; an earlier one is revoked."""
+        self.detach(domid)
+        rpc = self._links[domid] = Rpc(self.kernel, link, f"device bus of {domid}")
+
+        async def mmio_read(devfn: int, bar: int, offset: int, size: int) -> int:
+            return self._mmio_read(domid, devfn, bar, offset, size)
+
+        rpc.handlers["mmio_read"] = mmio_read
+        rpc.events["mmio_write"] = lambda *args: self._mmio_write(domid, *args)
+
+    def detach(self, domid: int) -> None:
+        """Revoke the bus of a domain."""
+        rpc = self._links.pop(domid, None)
+        if rpc is not None and rpc.closed is None:
+            rpc.link.close()
+
+    def has_link(self, domid: int) -> bool:
+        """The domain has a bus already."""
+        return domid in self._links
+
+    def link_of(self, domid: int) -> Rpc | None:
+        """The bus of a domain, None if there is none or it has closed."""
+        rpc = self._links.get(domid)
+        return rpc if rpc is not None and rpc.closed is None else None
+
+    # -- guest to device -------------------------------------------------------------------------
+    def _target(self, domid: int, devfn: int, bar: int) -> DeviceModel | None:
+        """Who decodes this request of ``domid``."""
+        sbdf = self.resolve(domid, devfn)
+        function = self.functions.get(sbdf) if sbdf is not None else None
+        if function is None or sbdf is None or self.iommu.owner(sbdf) != domid:
+            return None
+        if bar != 0 or not function.memory_enabled(bar):
+            return None
+        return self.models.get(sbdf)
+
+    def _mmio_read(self, domid: int, devfn: int, bar: int, offset: int, size: int) -> int:
+        model = self._target(domid, devfn, bar)
+        return model.mmio_read(bar, offset, size) if model is not None else (1 << 8 * size) - 1
+
+    def _mmio_write(self, domid: int, devfn: int, bar: int, offset: int, size: int, value: int) -> None:
+        model = self._target(domid, devfn, bar)
+        if model is not None:
+            model.mmio_write(bar, offset, size, value)
+
+
+class FunctionBusMaster:
+    """``devices.BusMaster`` of one function: every access is checked when it is made."""
+
+    __slots__ = ("bus", "function")
+
+    def __init__(self, bus: DeviceBus, function: Function) -> None:
+        self.bus = bus
+        self.function = function
+
+    def _way(self) -> tuple[Rpc, int] | None:
+        """The link to the memory that this function may reach now, and its devfn there."""
+        sbdf, bus = self.function.sbdf, self.bus
+        domid = bus.iommu.owner(sbdf)
+        rpc, devfn = bus.link_of(domid), bus.guest_devfn(sbdf)
+        if rpc is None or devfn is None or not bus.iommu.allows(sbdf, domid) or not bus_master_ok(self.function):
+            return None
+        return rpc, devfn
+
+    async def read(self, address: int, length: int) -> bytes | None:
+        """DMA read; None if it is blocked or nobody answers."""
+        way = self._way()
+        if way is None:
+            return None
+        deadline = self.bus.kernel.now() + COMPLETION_TIMEOUT
+        try:
+            data: bytes = await way[0].call("dma_read", way[1], address, length, deadline=deadline)
+        except RpcError:
+            return None
+        return data if len(data) == length else None
+
+    def write(self, address: int, data: bytes) -> bool:
+        """Posted DMA write; False if it is blocked."""
+        way = self._way()
+        if way is not None:
+            way[0].post("dma_write", way[1], address, data)
+        return way is not None
+
+    def msi(self, vector: int) -> None:
+        """An MSI is a memory write too: it needs bus mastering, and the capability switched on."""
+        way, function = self._way(), self.function
+        if way is None or not function.msi:
+            return
+        if function.config.read(function.msi + MSI_CONTROL, 2) & MSI_FLAGS_ENABLE:
+            way[0].post("msi", way[1], vector)

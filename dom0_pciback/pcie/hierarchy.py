@@ -1,0 +1,170 @@
+"""The whole PCI Express hierarchy of the host, as dom0's root complex reaches it.
+
+Kernel code uses ``read``, ``write`` and the ``interrupt`` of a root port; nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+
+from dom0_pciback.pcie import build, errors, resets, tlp
+from dom0_pciback.pcie.config_space import ALL_ONES, check_access
+from dom0_pciback.pcie.function import Function
+from dom0_pciback.pcie.port import Port, RootPort
+from dom0_pciback.pcie.profile import SPEC, HardwareProfile
+from protocol.bits import COR_ALL, UNCOR_ALL, UNSUPPORTED_REQUEST, bits_of
+from protocol.ids import Sbdf
+from protocol.layout_aer import AER
+from protocol.layout_header import BRIDGE_CTL_BUS_RESET, TYPE1
+from protocol.layout_pcie import EXP, EXP_DEVCAP_FLR, EXP_DEVCTL_FLR, SLOT_PORTS
+from protocol.ports import Clock
+from protocol.topology import FunctionSpec, HostSpec
+
+_BUS_RESET = BRIDGE_CTL_BUS_RESET << 16  # Bridge Control is the upper half of dword 0x3c
+_BUS_NUMBERS = int(TYPE1.PRIMARY_BUS)
+_BRIDGE_CONTROL = int(TYPE1.BRIDGE_CONTROL) & ~3
+
+
+class Hierarchy:
+    """All functions of a host and the paths between them.
+
+    ``functions`` is in enumeration order: depth first, a bridge before what is below it. ``interrupt`` is called
+    with a root port whose AER interrupt condition became true, ``on_reset`` with every function that a
+    reset hits; both are called synchronously, out of the access or error that caused them.
+    """
+
+    __slots__ = ("_bus_ports", "clock", "functions", "interrupt", "on_reset", "profile")
+
+    def __init__(self, host: HostSpec, clock: Clock, profile: HardwareProfile = SPEC) -> None:
+        self.clock = clock
+        self.profile = profile
+        self.interrupt: Callable[[Function], None] = lambda root: None
+        self.on_reset: Callable[[Function], None] = lambda function: None
+        self.functions: dict[Sbdf, Function] = {}
+        self._bus_ports: dict[tuple[int, int], Port] = {}
+        self._enumerate(host.functions)
+        build.boot(list(self.functions.values()))
+
+    # -- construction --------------------------------------------------------------------------
+    def _enumerate(self, specs: list[FunctionSpec]) -> None:
+        by_parent: dict[str, list[FunctionSpec]] = {}
+        for spec in specs:
+            parent = str(Sbdf.parse(spec.parent)) if spec.parent else ""
+            by_parent.setdefault(parent, []).append(spec)
+        self._add_below(None, by_parent)
+        if len(self.functions) != len(specs):
+            raise ValueError("the host lists a function twice, or one whose parent is missing")
+
+    def _add_below(self, parent: Function | None, by_parent: dict[str, list[FunctionSpec]]) -> None:
+        siblings = by_parent.get(str(parent.sbdf) if parent else "", ())
+        addressed = sorted(((Sbdf.parse(spec.bdf), spec) for spec in siblings), key=itemgetter(0))
+        devices = [sbdf[:3] for sbdf, _ in addressed]
+        for sbdf, spec in addressed:
+            function = build.make_function(spec, parent, self, multifunction=devices.count(sbdf[:3]) > 1)
+            self.functions[function.sbdf] = function
+            if parent is not None:
+                parent.children.append(function)
+            self._hook(function)
+            self._add_below(function, by_parent)
+
+    def _hook(self, function: Function) -> None:
+        """Hang on each register what a write to it sets going."""
+        hooks = function.config.hooks
+        hooks[function.exp + EXP.DEVCTL] = lambda old, new, value: self._device_control(function, value)
+        if function.aer:
+            hooks[function.aer + AER.UNCOR_STATUS] = lambda old, new, value: errors.rearm_log(function)
+        if isinstance(function, Port):
+            self._bus_ports[function.sbdf.segment, function.spec.secondary] = function
+            hooks[_BUS_NUMBERS] = lambda old, new, value: function.refresh()
+            hooks[_BRIDGE_CONTROL] = lambda old, new, value: self._bridge_control(function, old, new)
+        if isinstance(function, RootPort) and function.aer:
+            hooks[function.aer + AER.ROOT_COMMAND] = lambda old, new, value: function.update_interrupt()
+            hooks[function.aer + AER.ROOT_STATUS] = lambda old, new, value: function.update_interrupt()
+
+    def _device_control(self, function: Function, value: int) -> None:
+        if value & EXP_DEVCTL_FLR and function.config.peek(function.exp + EXP.DEVCAP, 4) & EXP_DEVCAP_FLR:
+            resets.function_level_reset(function)
+
+    def _bridge_control(self, port: Port, old: int, new: int) -> None:
+        if new & ~old & _BUS_RESET:
+            resets.assert_bus_reset(port)
+        elif old & ~new & _BUS_RESET:
+            resets.deassert_bus_reset(port)
+
+    # -- requests ------------------------------------------------------------------------------
+    def read(self, sbdf: Sbdf, offset: int, size: int) -> int:
+        """Configuration read of 1, 2 or 4 bytes; all ones if nothing answers.
+
+        Raises ValueError for an access that is not aligned or out of 0..4095.
+        """
+        function = self.functions.get(sbdf)
+        if function is None:
+            self._unclaimed(sbdf, tlp.CFG_READ, offset, size)
+            return ALL_ONES[size]
+        if function.reachable_at and self.clock.now() < function.reachable_at:
+            check_access(offset, size)
+            return ALL_ONES[size]
+        return function.config.read(offset, size)
+
+    def write(self, sbdf: Sbdf, offset: int, size: int, value: int) -> None:
+        """Configuration write of 1, 2 or 4 bytes; lost if nothing answers. Raises ValueError as ``read`` does."""
+        function = self.functions.get(sbdf)
+        if function is None:
+            self._unclaimed(sbdf, tlp.CFG_WRITE, offset, size)
+            return
+        if function.reachable_at and self.clock.now() < function.reachable_at:
+            check_access(offset, size)
+            return
+        function.config.write(offset, size, value)
+        if self.profile.ports_clear_log and function.is_port and function.aer:
+            errors.drop_stale_log(function)
+
+    def _unclaimed(self, sbdf: Sbdf, fmt_type: int, offset: int, size: int) -> None:
+        """A request to a function that does not exist: an Unsupported Request of the device that receives it.
+
+        Below a root or downstream port that is the device on the link, by its lowest function; on the inner bus
+        of a switch, where no such device exists, the upstream port, which still has it as a Type 1 request.
+        """
+        check_access(offset, size)
+        port = self._bus_ports.get((sbdf.segment, sbdf.bus))
+        if not self.profile.missing_function_ur or port is None or not port.link.up or not port.routes(sbdf.bus):
+            return
+        same = [child for child in port.children if child.sbdf[:3] == sbdf[:3]]
+        on_link = port.children if port.kind in SLOT_PORTS else []
+        receiver = next(iter(same or on_link), port)
+        if receiver.accessible() and (receiver is not port or port.kind not in SLOT_PORTS):
+            header = tlp.config_request(fmt_type + (receiver is port), sbdf, offset, size)
+            errors.detect_uncorrectable(receiver, UNSUPPORTED_REQUEST, header=header, advisory=True)
+
+    # -- errors --------------------------------------------------------------------------------
+    def inject(
+        self,
+        sbdf: Sbdf,
+        correctable_bits: int,
+        uncorrectable_bits: int,
+        header: tuple[int, int, int, int] = errors.NO_HEADER,
+        advisory: bool = False,
+    ) -> None:
+        """The hardware of a function detects each error set in the two status words, correctable ones first.
+
+        Within a word the lowest bit comes first. A function in reset detects nothing. ``advisory``: the
+        uncorrectable ones happen in a role-based situation. Raises ValueError for an unknown function, for no
+        bit at all, for bits that are reserved and for a header that is not four dwords.
+        """
+        function = self.functions.get(sbdf)
+        if function is None:
+            raise ValueError(f"{sbdf}: there is no such function")
+        if not correctable_bits and not uncorrectable_bits:
+            raise ValueError(f"{sbdf}: no error bit is set")
+        if correctable_bits & ~COR_ALL or uncorrectable_bits & ~UNCOR_ALL:
+            raise ValueError(
+                f"{sbdf}: reserved error bits: correctable {correctable_bits & ~COR_ALL:#x}, "
+                f"uncorrectable {uncorrectable_bits & ~UNCOR_ALL:#x}"
+            )
+        if len(header) != 4 or any(not 0 <= dword <= 0xFFFFFFFF for dword in header):
+            raise ValueError(f"{sbdf}: the TLP header is four dwords of 32 bits")
+        for number, _ in bits_of("correctable", correctable_bits):
+            errors.detect_correctable(function, number)
+        for number, _ in bits_of("uncorrectable", uncorrectable_bits):
+            errors.detect_uncorrectable(function, number, header=header, advisory=advisory)

@@ -1,0 +1,54 @@
+"""Resets: function level, and of everything below a port.
+
+Source: linux-aer.md 1.2 and 4.8, errata 4.4. Registers go to their reset values except the sticky ones.
+"""
+
+from __future__ import annotations
+
+from dom0_pciback.pcie.function import Function
+from dom0_pciback.pcie.port import Port
+
+NS_PER_MS = 1_000_000
+
+
+def function_level_reset(function: Function) -> None:
+    """FLR: this function only; it answers again after its ``ready_ms``."""
+    _reset(function)
+    _start_waking(function)
+    function.refresh()
+
+
+def assert_bus_reset(port: Port) -> None:
+    """Secondary Bus Reset set: everything below goes into reset and the link down."""
+    for function in port.below():
+        if isinstance(function, Port):
+            function.link.hold_in_reset()
+        _reset(function)
+        function.ready_at = -1
+    port.link.hold_in_reset()
+
+
+def deassert_bus_reset(port: Port) -> None:
+    """Secondary Bus Reset cleared: links train, functions below answer after their ``ready_ms``.
+
+    A switch below has lost its bus numbers, so what is behind it stays unreachable until they are restored.
+    """
+    for function in port.below():
+        _start_waking(function)
+        if isinstance(function, Port):
+            function.link.release(dead=_stays_dead(function))
+    port.link.release(dead=_stays_dead(port))
+
+
+def _stays_dead(port: Port) -> bool:
+    return port.spec.link_dead_after_reset or any(child.spec.link_dead_after_reset for child in port.children)
+
+
+def _reset(function: Function) -> None:
+    function.config.reset()
+    function.fabric.on_reset(function)
+
+
+def _start_waking(function: Function) -> None:
+    ready_ms = function.spec.ready_ms
+    function.ready_at = -1 if ready_ms < 0 else function.fabric.clock.now() + ready_ms * NS_PER_MS

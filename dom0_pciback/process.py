@@ -1,0 +1,67 @@
+"""The dom0 process: ``Dom0`` on real sockets and the real clock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dom0_pciback.dom0 import Dom0
+from kernel_stub.kernel import Kernel
+from protocol.codec import Decoder, decode_channel
+from protocol.journal_file import JournalFile
+from protocol.messages import DEVBUS, TO_DOM0
+from protocol.transport_zmq import Loop, NetEndpoints, RealClock, open_party_link
+
+LOST = 3  # exit status: a party that this one cannot live without is gone
+
+
+@dataclass(slots=True)
+class Dom0Options:
+    """``door``: address of the hypervisor stub. ``base``: where guests reach this process (ipc://DIR or
+    tcp://HOST). ``run``: directory for the journal. ``epoch``: zero of the system's clock, ns."""
+
+    door: str
+    base: str
+    run: Path
+    epoch: int
+
+
+class Dom0Process:
+    """Runs until the hypervisor stub says stop (status 0) or is gone (status 3)."""
+
+    def __init__(self, options: Dom0Options) -> None:
+        clock = RealClock(options.epoch)
+        self.kernel = Kernel("dom0", clock, JournalFile(options.run / "journal" / "dom0.mpk"))
+        self.loop = Loop(self.kernel)
+        decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
+        endpoints = NetEndpoints(self.loop, options.base, decoders)
+        link = open_party_link(self.loop, options.door, Decoder(TO_DOM0).decode)
+        self.dom0 = Dom0(self.kernel, clock, link, endpoints, pid=os.getpid())
+        self.dom0.rpc.on_close = self._lost
+        self.dom0.rpc.events["stop"] = self._stop
+        self.status = 0
+
+    def _lost(self, reason: str) -> None:
+        self.kernel.trace("party.lost", "hypervisor", reason)
+        print(f"dom0: the hypervisor stub is gone ({reason})", flush=True)  # noqa: T201 - the process's last word
+        self.status = LOST
+        self.loop.stop()
+
+    def _stop(self) -> None:
+        self.loop.stop()
+
+    def run(self) -> int:
+        """The exit status."""
+        try:
+            self.loop.run()
+        finally:
+            self.kernel.trace("party.end", "dom0", self.status)
+            self.kernel.journal.flush()
+            self.loop.close()
+        return self.status
+
+
+def main(options: Dom0Options) -> int:
+    """Run dom0; returns the exit status."""
+    return Dom0Process(options).run()

@@ -1,0 +1,95 @@
+"""The guest's AER service: ``pcifront_do_aer()`` and ``pcifront_common_process()`` (xen-pci.md 3.4, 3.5).
+
+A request lies in the ``aer_op`` slot while ``_XEN_PCIB_active`` is set. The work item below reads it, calls
+the handler of the guest's driver, stores the answer, clears the flag and notifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from domu_pcifront.driver import PciDriver, call_handler
+from kernel_stub.kernel import ERR, INFO, Kernel
+from kernel_stub.sync import Work
+from protocol.channel import Channel
+from protocol.ers import ChannelState, ErsResult, Phase
+from protocol.sharedinfo import PCIB_ACTIVE, AerOp, PciOp
+
+PREFIX = "pcifront pci-0:"
+
+PHASE_OF_OP: dict[int, Phase] = {
+    PciOp.AER_DETECTED: Phase.ERROR_DETECTED,
+    PciOp.AER_MMIO: Phase.MMIO_ENABLED,
+    PciOp.AER_SLOTRESET: Phase.SLOT_RESET,
+    PciOp.AER_RESUME: Phase.RESUME,
+}
+
+# What a missing callback answers (H12): the equivalent of the native core skipping it.
+SKIPPED: dict[Phase, ErsResult] = {
+    Phase.ERROR_DETECTED: ErsResult.NONE,  # counts as "no handlers": FE-20
+    Phase.MMIO_ENABLED: ErsResult.RECOVERED,
+    Phase.SLOT_RESET: ErsResult.RECOVERED,
+    Phase.RESUME: ErsResult.NONE,
+}
+
+DriverOf = Callable[[int], PciDriver | None]
+
+
+class AerService:
+    """Serves the ``aer_op`` slot of one guest. ``driver_of(devfn)`` finds the driver of a virtual device.
+
+    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good.
+    """
+
+    def __init__(self, kernel: Kernel, channel: Channel, driver_of: DriverOf, *, call_missing: bool = False) -> None:
+        self.kernel = kernel
+        self.channel = channel
+        self.driver_of = driver_of
+        self.call_missing = call_missing
+        self.served = 0
+        self._op_active = False  # _PDEVB_op_active
+        self._work = Work(kernel, "pcifront_do_aer", self._do_aer)
+
+    def schedule(self) -> None:
+        """``schedule_pcifront_aer_op``: queue the work if a request is there and none is being served."""
+        if self.channel.page.data[0] & 1 << PCIB_ACTIVE and not self._op_active and not self.channel.closed:
+            self._op_active = True
+            self.kernel.printk(INFO, f"{PREFIX} schedule aer frontend job")
+            self._work.queue()
+
+    async def _do_aer(self) -> None:
+        page = self.channel.page
+        request = page.aer_op()
+        # The request names its device before the handler runs, not after (FE-12, X22).
+        result = await self._common_process(request)
+        if page.data[0] & 1 << PCIB_ACTIVE:  # else the backend gave up meanwhile: no late answer (D10)
+            page.write_aer_err(result)
+            page.clear_bit(PCIB_ACTIVE)
+            self.channel.notify()
+        self.served += 1
+        self._op_active = False
+        self.schedule()  # closes the window between the answer and the line above (I7)
+
+    async def _common_process(self, op: AerOp) -> int:
+        printk = self.kernel.printk
+        printk(INFO, f"{PREFIX} pcifront AER process: cmd {op.cmd:x} (bus:{op.bus:x}, devfn{op.devfn:x})")
+        driver = self.driver_of(op.devfn) if op.domain == 0 and op.bus == 0 else None
+        if driver is None:
+            printk(ERR, f"{PREFIX} device or AER driver is NULL")
+            return ErsResult.NONE
+        if not driver.has_error_handlers or driver.handler(Phase.ERROR_DETECTED) is None:
+            return ErsResult.NONE
+        phase = PHASE_OF_OP.get(op.cmd)
+        if phase is None:
+            printk(ERR, f"{PREFIX} bad request in aer recovery operation!")
+            return ErsResult.NONE
+        return await self._call(driver, phase, op.err)
+
+    async def _call(self, driver: PciDriver, phase: Phase, state: int) -> int:
+        if driver.handler(phase) is None and not self.call_missing:
+            return SKIPPED[phase]
+        self.kernel.printk(INFO, f"{driver.name} {driver.dev.name}: trying to call AER service")
+        args = (ChannelState(state),) if phase is Phase.ERROR_DETECTED else ()
+        self.kernel.journal.flush()  # what follows is the guest's own code: it may never come back
+        answer = await call_handler(driver, phase, *args)
+        return ErsResult.NONE if phase is Phase.RESUME else int(answer)

@@ -1,0 +1,92 @@
+"""The guest's PCI bus: which devices it has, found by reading configuration space, and their drivers.
+
+``pcifront_scan_root`` tries all 256 devfn of bus 0000:00 (BUS-22); a device that answers gets a
+``GuestPciDev`` and a driver: the one that the guest's configuration names for it, else one that knows its ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from domu_pcifront import plain
+from domu_pcifront.device import GuestPciDev
+from domu_pcifront.driver import PciDriver, driver_for_ids, load_driver
+from domu_pcifront.pci_op import PciOps
+from kernel_stub.kernel import ERR, INFO, Kernel
+from kernel_stub.sync import Mutex
+from protocol.topology import GuestDriverSpec
+
+PREFIX = "pcifront pci-0:"
+ABSENT = (0xFFFFFFFF, 0x00000000, 0x0000FFFF, 0xFFFF0000)  # vendor/device dwords that mean "nobody here"
+
+MakeDevice = Callable[[int], GuestPciDev]
+
+
+class GuestBus:
+    """Bus 0000:00 of one guest. ``wanted(devfn)`` is the driver that the guest's configuration asks for."""
+
+    def __init__(self, kernel: Kernel, make_device: MakeDevice) -> None:
+        self.kernel = kernel
+        self.make_device = make_device
+        self.devices: dict[int, GuestPciDev] = {}
+        self.wanted: dict[int, GuestDriverSpec] = {}
+        self.rescan_remove = Mutex(kernel, "pci_lock_rescan_remove")
+        self.created = False
+
+    def driver_of(self, devfn: int) -> PciDriver | None:
+        """The driver bound to a device, None if there is neither."""
+        device = self.devices.get(devfn)
+        return device.driver if device is not None else None
+
+    async def scan(self, ops: PciOps) -> None:
+        """Look at every devfn; set up and bind the new ones."""
+        verb = "Rescanning" if self.created else "Creating"
+        self.kernel.printk(INFO, f"{PREFIX} {verb} PCI Frontend Bus 0000:00")
+        self.created = True
+        async with self.rescan_remove:
+            for devfn in range(256):
+                if devfn not in self.devices and await ops.read(devfn, 0, 4) not in ABSENT:
+                    await self._add(devfn)
+
+    async def _add(self, devfn: int) -> None:
+        device = self.make_device(devfn)
+        await device.identify()
+        self.devices[devfn] = device
+        self.kernel.printk(INFO, f"{PREFIX} New device on 0000:00:{devfn >> 3:02x}.{devfn & 7} found.")
+        await self._bind(device)
+
+    async def _bind(self, device: GuestPciDev) -> None:
+        spec = self.wanted.get(device.devfn)
+        if spec is None:
+            cls, options = driver_for_ids(device.vendor, device.device), {}
+        elif spec.driver == "none":
+            return
+        else:
+            cls, options = load_driver(spec.driver), spec.options
+        if cls is None:
+            return
+        driver = cls(device, options)
+        device.driver = driver
+        try:
+            await plain.call(driver.probe)
+        except Exception as error:  # a driver that cannot start leaves its device without one
+            self.kernel.printk(ERR, f"{driver.name} {device.name}: probe failed: {error}")
+            device.driver = None
+
+    async def remove(self, devfn: int) -> None:
+        """``pci_stop_and_remove_bus_device``: the driver's remove runs here and may use the device."""
+        async with self.rescan_remove:
+            device = self.devices.get(devfn)
+            if device is None:
+                return
+            if device.driver is not None:
+                await plain.call(device.driver.remove)
+                device.driver = None
+            del self.devices[devfn]
+            self.kernel.printk(INFO, f"{PREFIX} PCI device {device.name} removed.")
+
+    async def remove_all(self) -> None:
+        """``pcifront_free_roots``."""
+        for devfn in sorted(self.devices):
+            await self.remove(devfn)
+        self.created = False

@@ -1,0 +1,122 @@
+"""Configuration and MSI operations of the guest: ``do_pci_op()`` and its callers (xen-pci.md 3.2, 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from domu_pcifront.event_channel import EventChannel
+from kernel_stub.kernel import ERR, INFO, MS, Kernel
+from kernel_stub.sync import Mutex
+from protocol.channel import Channel
+from protocol.sharedinfo import PCIB_ACTIVE, PCIF_ACTIVE, SH_INFO_MAX_VEC, PciErr, PciOp
+from protocol.topology import TimingSpec
+
+PREFIX = "pcifront pci-0:"
+EINVAL = 22
+
+
+class PciOps:
+    """The ``op`` slot of one guest. All operations of all its devices pass here, one at a time.
+
+    ``schedule_aer`` is called when an operation ends while the backend has an AER request in the page.
+    ``recheck_on_timeout`` is hardened rule H7; without it a request whose event was swallowed by a poll
+    that timed out waits for the next event (D7, FE-1).
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        channel: Channel,
+        events: EventChannel,
+        timing: TimingSpec,
+        schedule_aer: Callable[[], None],
+        *,
+        recheck_on_timeout: bool = True,
+    ) -> None:
+        self.kernel = kernel
+        self.channel = channel
+        self.page = channel.page
+        self.events = events
+        self.schedule_aer = schedule_aer
+        self.recheck_on_timeout = recheck_on_timeout
+        self.lock = Mutex(kernel, "sh_info_lock")
+        self._timeout = timing.config_timeout_ms * MS
+        self._poll = timing.config_poll_ms * MS
+
+    async def do_pci_op(self, cmd: PciOp, devfn: int, offset: int = 0, size: int = 0, value: int = 0) -> tuple[int, int]:
+        """Post one request and wait for its answer: (``op.err``, ``op.value``).
+
+        The backend has two seconds; after that the answer is dev_not_found and the value 0 (FE-2).
+        """
+        lock = self.lock
+        await lock.acquire()
+        try:
+            page = self.page
+            page.write_op((cmd, 0, 0, 0, devfn, offset, size, value, 0))
+            page.set_bit(PCIF_ACTIVE)
+            self.channel.notify()
+            if not await self._answered():
+                return PciErr.DEV_NOT_FOUND, 0
+            if page.data[0] & 1 << PCIB_ACTIVE:
+                self.schedule_aer()
+            op = page.op()
+            return op.err, op.value
+        finally:
+            lock.release()
+
+    async def _answered(self) -> bool:
+        """Poll until the backend has cleared the flag. False: it did not in time."""
+        page, now, data = self.page, self.kernel.now, self.page.data
+        deadline = now() + self._timeout
+        while data[0] & 1 << PCIF_ACTIVE:
+            if not self.channel.closed:
+                await self.events.poll(now() + self._poll)
+            if (now() > deadline or self.channel.closed) and data[0] & 1 << PCIF_ACTIVE:
+                self.kernel.printk(ERR, f"{PREFIX} pciback not responding!!!")
+                page.clear_bit(PCIF_ACTIVE)
+                self.channel.flush()
+                if self.recheck_on_timeout:
+                    self.schedule_aer()
+                return False
+        return True
+
+    # -- callers -------------------------------------------------------------------------------
+    async def read(self, devfn: int, offset: int, size: int) -> int:
+        """``pcifront_bus_read``: the register, or all ones if there is no such device (any error)."""
+        err, value = await self.do_pci_op(PciOp.CONF_READ, devfn, offset, size)
+        return value if err == 0 else (1 << 8 * size) - 1
+
+    async def write(self, devfn: int, offset: int, size: int, value: int) -> None:
+        """``pcifront_bus_write``; errors are the backend's to log."""
+        await self.do_pci_op(PciOp.CONF_WRITE, devfn, offset, size, value)
+
+    async def enable_msi(self, devfn: int) -> int:
+        """``pci_frontend_enable_msi``: the vector, or -EINVAL."""
+        err, value = await self.do_pci_op(PciOp.ENABLE_MSI, devfn)
+        if err:
+            self.kernel.printk(ERR, f"{PREFIX} pci frontend enable msi failed for dev {0:x}:{devfn:x}")
+        elif value > 0:
+            return value
+        else:
+            self.kernel.printk(ERR, f"{PREFIX} MSI entry is invalid: {value}!")
+        return -EINVAL
+
+    async def disable_msi(self, devfn: int) -> None:
+        """``pci_frontend_disable_msi``."""
+        err, _ = await self.do_pci_op(PciOp.DISABLE_MSI, devfn)
+        if err:
+            answer = "no" if err == PciErr.DEV_NOT_FOUND else "fake"
+            self.kernel.printk(INFO, f"{PREFIX} get {answer} response from backend for disable MSI")
+
+    async def enable_msix(self, devfn: int, entries: list[int]) -> list[int] | int:
+        """``pci_frontend_enable_msix``: the vectors, or a negative errno, or the backend's status."""
+        if len(entries) > SH_INFO_MAX_VEC:
+            text = f"too many vectors (0x{len(entries):x}) for PCI frontend: Increase SH_INFO_MAX_VEC"
+            self.kernel.printk(ERR, f"{PREFIX} {text}")
+            return -EINVAL
+        self.page.write_msix(tuple((0xFFFF, entry) for entry in entries))
+        err, value = await self.do_pci_op(PciOp.ENABLE_MSIX, devfn, value=len(entries))
+        if err:
+            self.kernel.printk(ERR, f"{PREFIX} enable msix get err {err:x}")
+            return err
+        return value if value else [vector for vector, _ in self.page.msix_entries(len(entries))]

@@ -1,0 +1,204 @@
+"""xen-pcifront: the xenbus state machine of the frontend (xen-pci.md 2.5, rows F1 to F14)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from domu_pcifront.aer_service import AerService
+from domu_pcifront.bus import GuestBus
+from domu_pcifront.event_channel import EventChannel
+from domu_pcifront.pci_op import PREFIX, PciOps
+from kernel_stub.kernel import ERR, INFO, Kernel
+from kernel_stub.rpc import Rpc, RpcError
+from kernel_stub.sync import Future
+from kernel_stub.xenbus_client import Xenbus, XenbusDevice
+from protocol.channel import Channel
+from protocol.ids import DOM0, Sbdf
+from protocol.ports import Endpoints
+from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
+from protocol.topology import GuestSpec, TimingSpec
+from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir
+
+S = XenbusState
+CONNECT_TIMEOUT_MS = 10_000
+
+
+class Pcifront:
+    """The one frontend device of a guest: it carries all PCI devices of the guest (BUS-5)."""
+
+    def __init__(
+        self, kernel: Kernel, rpc: Rpc, xenbus: Xenbus, endpoints: Endpoints, bus: GuestBus, guest: GuestSpec
+    ) -> None:
+        self.kernel = kernel
+        self.rpc = rpc
+        self.xenbus = xenbus
+        self.endpoints = endpoints
+        self.bus = bus
+        self.guest = guest
+        self.timing = TimingSpec()
+        self.defects: frozenset[str] = frozenset()
+        self.ops: PciOps | None = None
+        self.events: EventChannel | None = None
+        self.service: AerService | None = None
+        self.on_channel: Callable[[EventChannel], None] = lambda events: None
+        self._opened: dict[int, Future] = {}
+        self._refs: tuple[int, int] = (0, 0)
+        rpc.events["evtchn_open"] = self._evtchn_open
+        rpc.events["evtchn_closed"] = lambda port: None
+
+    async def probe(self, domid: int) -> None:
+        """F1: allocate and grant the page, allocate the event channel, publish both."""
+        self.dev = XenbusDevice(self.xenbus, frontend_dir(domid), backend_dir(domid))
+        self.kernel.printk(INFO, f"{PREFIX} Installing PCI frontend")
+        await self._publish()
+        await self.xenbus.watch(f"{self.dev.otherend}/state", lambda path: self._backend_changed())
+
+    async def _publish(self) -> None:
+        page = SharedPage()
+        page.set_bit(PCIB_AERHANDLER)  # WIRE-4, WIRE-5: before the page is published, and always
+        self.page = page
+        gref: int = await self.rpc.call("grant", DOM0, False, bytes(page.data))
+        port: int = await self.rpc.call("evtchn_alloc", DOM0)
+        self._refs = (gref, port)
+        page.pending.clear()  # the image went with the grant
+        self._opened.setdefault(port, Future(self.kernel, f"event channel {port}"))
+
+        async def body(tx: int) -> None:
+            for name, value in (("pci-op-ref", gref), ("event-channel", port), ("magic", MAGIC)):
+                await self.xenbus.write(f"{self.dev.nodename}/{name}", value, tx)
+
+        await self.xenbus.transaction(body)
+        await self.dev.switch_state(S.INITIALISED)
+
+    def _evtchn_open(self, port: int, address: str) -> None:
+        self._opened.setdefault(port, Future(self.kernel, f"event channel {port}")).set(address)
+
+    # -- the backend's state changed -----------------------------------------------------------
+    async def _backend_changed(self) -> None:
+        """``pcifront_backend_changed``: by the backend's state and our own; no row: nothing (F2, F4, F7)."""
+        state = await self.dev.otherend_state()
+        rows: dict[int, Callable[[], Awaitable[None]]] = {
+            S.CONNECTED: self._try_connect,
+            S.RECONFIGURING: self._detach_devices,
+            S.RECONFIGURED: self._attach_devices,
+            S.CLOSING: self._going_away,
+            S.CLOSED: self._going_away,
+        }
+        row = rows.get(state)
+        if row is not None:
+            await row()
+
+    async def _try_connect(self) -> None:
+        """F3: the channel is up; find the devices."""
+        if await self.dev.read_state() != S.INITIALISED:
+            return
+        future = self._opened[self._refs[1]]
+        if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * 1_000_000):
+            await self.dev.fatal(19, "backend connected without binding the event channel")
+            return
+        self._start_channel(self.endpoints.connect("channel", future.value))
+        await self._scan()
+        await self.dev.switch_state(S.CONNECTED)
+
+    def _start_channel(self, link: object) -> None:
+        channel = Channel(link, self.page)  # type: ignore[arg-type]
+        self.events = EventChannel(self.kernel, channel, lambda: None)
+        self.service = AerService(self.kernel, channel, self.bus.driver_of, call_missing="D14" in self.defects)
+        self.events.handler = self.service.schedule
+        self.ops = PciOps(
+            self.kernel,
+            channel,
+            self.events,
+            self.timing,
+            self.service.schedule,
+            recheck_on_timeout="D7" not in self.defects,
+        )
+        channel.on_close = self._channel_lost
+        self.on_channel(self.events)
+
+    def _channel_lost(self, reason: str) -> None:
+        if self.events is not None:
+            self.events.wake()
+        self.kernel.printk(ERR, f"{PREFIX} the channel to the backend is gone: {reason}")
+
+    async def _scan(self) -> None:
+        roots = await self.xenbus.read(f"{self.dev.otherend}/root_num")
+        if roots is None:
+            self.kernel.printk(ERR, f"{PREFIX} No PCI Roots found, trying 0000:00")  # BUS-21
+        assert self.ops is not None
+        await self._read_wanted()
+        await self.bus.scan(self.ops)
+
+    async def _read_wanted(self) -> None:
+        """Which driver the guest's configuration names for which virtual device."""
+        by_bdf = {assignment.bdf: assignment.driver for assignment in self.guest.devices}
+        for devfn, bdf in (await self._published()).items():
+            if bdf in by_bdf:
+                self.bus.wanted[devfn] = by_bdf[bdf]
+            else:
+                self.bus.wanted.pop(devfn, None)
+
+    async def _published(self) -> dict[int, str]:
+        """Virtual devfn to machine address, as the backend's directory says."""
+        otherend, found = self.dev.otherend, {}
+        for number in range(int(await self.xenbus.read(f"{otherend}/num_devs") or "0")):
+            vdev = await self.xenbus.read(f"{otherend}/vdev-{number}")
+            machine = await self.xenbus.read(f"{otherend}/dev-{number}")
+            if vdev is not None and machine is not None:
+                found[parse_vdev(vdev)] = machine
+        return found
+
+    async def _detach_devices(self) -> None:
+        """F5, F6: remove what the toolstack wants back, then say so."""
+        state = await self.dev.read_state()
+        if state == S.INITIALISED:
+            self.kernel.printk(INFO, f"{PREFIX} Skipping connect")  # F6, BUS-25
+        elif state != S.CONNECTED:
+            return  # F7
+        else:
+            await self._remove_departing()
+        await self.dev.switch_state(S.RECONFIGURING)
+
+    async def _remove_departing(self) -> None:
+        otherend = self.dev.otherend
+        for number in range(int(await self.xenbus.read(f"{otherend}/num_devs") or "0")):
+            if await self.xenbus.read(f"{otherend}/state-{number}") != str(int(S.CLOSING)):
+                continue
+            vdev = await self.xenbus.read(f"{otherend}/vdev-{number}")
+            if vdev is not None:
+                await self.bus.remove(parse_vdev(vdev))
+
+    async def _attach_devices(self) -> None:
+        """F8: scan again."""
+        if await self.dev.read_state() != S.RECONFIGURING:
+            return
+        if self.ops is not None:
+            await self._scan()
+        await self.dev.switch_state(S.CONNECTED)
+
+    async def _going_away(self) -> None:
+        """F9 to F12: the backend closes; give everything up, once."""
+        state = self.dev.state
+        if state >= S.CLOSING and "D26" in self.defects or state in (S.CLOSING, S.CLOSED):
+            return
+        self.kernel.printk(INFO, f"{PREFIX} backend going away!")
+        self.kernel.printk(INFO, f"{PREFIX} Disconnecting PCI Frontend Buses")
+        await self.bus.remove_all()
+        await self.dev.switch_state(S.CLOSED)
+
+    async def remove(self) -> None:
+        """F13: the device goes away with the guest."""
+        if self.ops is not None:
+            await self.bus.remove_all()
+            self.ops.channel.close()
+        for op, ref in zip(("grant_end", "evtchn_close"), self._refs, strict=True):
+            try:
+                await self.rpc.call(op, ref)
+            except RpcError as error:
+                self.kernel.printk(INFO, f"{PREFIX} {op}: {error}")  # still mapped: the page stays (8.3)
+
+
+def parse_vdev(text: str) -> int:
+    """Virtual devfn of ``0000:00:01.00``, the function having two digits (xen-pci.md 2.2)."""
+    address, _, function = text.rpartition(".")
+    return Sbdf.parse(f"{address}.{int(function, 16)}").devfn

@@ -1,0 +1,94 @@
+"""The guest's process: ``DomU`` on real sockets and the real clock; forked by its supervisor's zygote."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from domu_pcifront.domu import DomU
+from domu_pcifront.event_channel import EventChannel
+from kernel_stub.kernel import EMERG, Kernel
+from protocol.channel import Channel
+from protocol.codec import Decoder, decode_channel
+from protocol.journal_file import JournalFile
+from protocol.messages import DEVBUS, TO_DOMU
+from protocol.transport_zmq import Loop, NetEndpoints, RealClock, ZmqLink, open_party_link
+
+LOST = 3
+CRASH = 3  # SHUTDOWN_crash
+
+
+class ProcessMachine:
+    """``device.Machine``: what a faulty driver does to a real process."""
+
+    def __init__(self, process: DomUProcess) -> None:
+        self.pid = os.getpid()
+        self._process = process
+
+    def spin(self) -> None:
+        """Burn the processor; only SIGKILL ends it."""
+        self._process.kernel.journal.flush()
+        while True:
+            pass
+
+    def exit(self, status: int) -> None:
+        """End the process now, without a word."""
+        self._process.kernel.journal.flush()
+        os._exit(status)
+
+    def panic(self, text: str) -> None:
+        """``panic()``: say so, report SHUTDOWN_crash, stand still."""
+        self._process.kernel.printk(EMERG, f"Kernel panic - not syncing: {text}")
+        self._process.kernel.journal.flush()
+        self._process.domu.rpc.post("shutdown", CRASH)
+        signal.pause()
+
+
+class DomUProcess:
+    """Runs until the guest shuts down (status 0) or loses dom0 or the hypervisor stub (status 3)."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        clock = RealClock(config["epoch"])
+        path = Path(config["run"]) / "journal" / f"{config['name']}.{config['domid']}.mpk"
+        self.kernel = Kernel(config["name"], clock, JournalFile(path), panic_on_oops=False)
+        self.loop = Loop(self.kernel)
+        decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
+        endpoints = NetEndpoints(self.loop, "ipc://", decoders)
+        link = open_party_link(self.loop, config["door"], Decoder(TO_DOMU).decode)
+        self.domu = DomU(self.kernel, link, endpoints, ProcessMachine(self), config["token"])
+        self.domu.rpc.on_close = lambda reason: self._lost("hypervisor stub", reason)
+        self.domu.on_channel = self._channel_up
+        self.status = 0
+
+    def _channel_up(self, events: EventChannel) -> None:
+        """While a configuration operation polls, this process waits on the channel alone (FE-5)."""
+
+        def while_polling(channel: Channel | None) -> None:
+            link = channel.link if channel is not None else None
+            self.loop.exclusive = link if isinstance(link, ZmqLink) else None
+
+        events.while_polling = while_polling
+
+    def _lost(self, who: str, reason: str) -> None:
+        self.kernel.trace("party.lost", "hypervisor", reason)
+        sys.stderr.write(f"{self.kernel.name}: the {who} is gone ({reason})\n")
+        self.status = LOST
+        self.loop.stop()
+
+    def run(self) -> int:
+        """The exit status."""
+        try:
+            self.loop.run()
+        finally:
+            self.kernel.trace("party.end", self.kernel.name, self.status)
+            self.kernel.journal.flush()
+            self.loop.close()
+        return self.status
+
+
+def main(config: dict[str, Any]) -> None:
+    """Run one guest incarnation and exit with its status."""
+    sys.exit(DomUProcess(config).run())

@@ -1,0 +1,91 @@
+"""The supervisor of one guest: starts its process, stops it on order, reports its end (KILL-4.2).
+
+The core knows processes only through ``GuestRunner``; the shell is ``hypervisor_stub/process.py``, the
+simulation has its own. A guest restarts because the hypervisor stub says so, with a new domain id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kernel_stub.kernel import INFO, Kernel
+from kernel_stub.rpc import Rpc, RpcError
+from protocol.ports import Link
+
+
+class GuestRunner(Protocol):
+    """How a guest's process is started and stopped. ``on_death(pid, status)`` is called once per process."""
+
+    on_death: Callable[[int, int], None]
+
+    async def start(self, domid: int, token: str, name: str) -> int:
+        """Start the process of a guest and return its pid. Raises RpcError."""
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL its process group."""
+
+    def pause(self, pid: int, *, on: bool) -> None:
+        """SIGSTOP or SIGCONT its process group."""
+
+
+class Supervisor:
+    """One guest's supervisor; at most one process at a time. ``on_stop`` is called at the orderly end."""
+
+    def __init__(self, kernel: Kernel, link: Link, runner: GuestRunner, name: str) -> None:
+        self.kernel = kernel
+        self.runner = runner
+        self.name = name
+        self.on_stop: Callable[[], None] = lambda: None
+        self.rpc = Rpc(kernel, link, "hypervisor")
+        self._domid = -1
+        self._pid = 0
+        runner.on_death = self._died
+        self.rpc.handlers.update(start=self._start, pause=self._pause, unpause=self._unpause)
+        self.rpc.events["kill"] = self._kill
+        self.rpc.events["stop"] = lambda: self.on_stop()
+        kernel.spawn(self._hello(), "init")
+
+    async def _hello(self) -> None:
+        await self.rpc.call("hello", "supervisor", self.name)
+
+    @property
+    def running(self) -> bool:
+        """There is a guest process."""
+        return self._pid != 0
+
+    async def _start(self, domid: int, token: str, name: str) -> int:
+        if self._pid:
+            raise RpcError(f"{self.name} runs already, pid {self._pid}")
+        self._domid = domid
+        self._pid = await self.runner.start(domid, token, name)
+        self.kernel.printk(INFO, f"started {name} as domain {domid}, pid {self._pid}")
+        return self._pid
+
+    def _kill(self, domid: int) -> None:
+        """A guest of an earlier incarnation is none of ours any more (KILL-2)."""
+        if self._pid and domid == self._domid:
+            self.runner.kill(self._pid)
+
+    async def _pause(self, domid: int) -> None:
+        self._signal(domid, on=True)
+
+    async def _unpause(self, domid: int) -> None:
+        self._signal(domid, on=False)
+
+    def _signal(self, domid: int, *, on: bool) -> None:
+        if not self._pid or domid != self._domid:
+            raise RpcError(f"domain {domid} does not run here")
+        self.runner.pause(self._pid, on=on)
+
+    def _died(self, pid: int, status: int) -> None:
+        if pid != self._pid:
+            return
+        self._pid = 0
+        self.kernel.printk(INFO, f"pid {pid} ended with status {status}")
+        self.rpc.post("died", self._domid, pid, status)
+
+    def end(self) -> None:
+        """Take the guest with us."""
+        if self._pid:
+            self.runner.kill(self._pid)

@@ -1,0 +1,111 @@
+"""The zygote: a process with everything imported and no sockets, from which guests are forked in milliseconds.
+
+It is forked off before the supervisor makes its ZeroMQ context, takes orders over a socket pair, and is the
+parent of the guests, so it reaps them and tells how they ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+GuestMain = Callable[[dict[str, Any]], None]
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Have the kernel SIGKILL this process when its parent ends (Linux ``prctl``)."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Zygote:
+    """The supervisor's handle. ``fork`` and ``reap`` wait for the zygote's answer, a few milliseconds."""
+
+    def __init__(self, guest_main: GuestMain) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            _serve(theirs, guest_main)
+        theirs.close()
+        self._socket = ours
+
+    def fork(self, config: dict[str, Any]) -> int:
+        """Start ``guest_main(config)`` in a process group of its own; returns its pid."""
+        return self._ask(config)
+
+    def reap(self, pid: int) -> int:
+        """Wait status of a guest that has ended."""
+        return self._ask(pid)
+
+    def close(self) -> None:
+        """End the zygote; guests that still run are killed with it."""
+        self._socket.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def _ask(self, request: Any) -> int:
+        self._socket.send(msgpack.packb(request))
+        answer = self._socket.recv(64)
+        if not answer:
+            raise OSError("the zygote has ended")
+        return int(msgpack.unpackb(answer))
+
+
+def _serve(orders: socket.socket, guest_main: GuestMain) -> None:
+    """Main loop of the zygote; never returns."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        raw = orders.recv(65536)
+        if not raw:
+            os._exit(0)
+        request = msgpack.unpackb(raw)
+        answer = _reap(request) if isinstance(request, int) else _spawn(orders, guest_main, request)
+        orders.send(msgpack.packb(answer))
+
+
+def _reap(pid: int) -> int:
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return -1
+
+
+def _spawn(orders: socket.socket, guest_main: GuestMain, config: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setpgid(0, 0)
+    die_with_parent()
+    orders.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    status = 70
+    try:
+        guest_main(config)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException as error:  # a forked child must never run its parent's code
+        sys.stderr.write(f"{config.get('name', 'guest')}: {type(error).__name__}: {error}\n")
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def wait_readable(fd: int, seconds: float) -> bool:
+    """Wait for ``fd``; True if it is readable in time."""
+    return bool(select.select([fd], [], [], seconds)[0])

@@ -1,0 +1,114 @@
+"""Requests and events over a link: how the parties call one another off the hot path.
+
+Wire form: ``(op, serial, argument, ...)``. A request carries a serial above 0 and is answered by
+``("ok", serial, result)`` or ``("error", serial, text)``; an event carries serial 0 and is not answered.
+The operations and the types of their arguments are declared in ``protocol.messages``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kernel_stub.kernel import Kernel
+from kernel_stub.sync import Future
+from protocol.ports import Link, Message
+
+Handler = Callable[..., Awaitable[Any]]
+
+
+class RpcError(Exception):
+    """The other party refused; the text says why."""
+
+
+class Rpc:
+    """One end of a connection: ``call`` and ``post`` outwards, ``handlers`` for what comes in.
+
+    Requests of the peer run as tasks of their own, so that one that waits does not delay the next; events
+    are carried out at once, in order.
+    """
+
+    def __init__(self, kernel: Kernel, link: Link, name: str) -> None:
+        self.kernel = kernel
+        self.link = link
+        self.name = name
+        self.handlers: dict[str, Handler] = {}
+        self.events: dict[str, Callable[..., None]] = {}
+        self.closed: str | None = None
+        self.on_close: Callable[[str], None] = lambda reason: None
+        self._serial = 0
+        self._waiting: dict[int, Future] = {}
+        self._held: list[tuple[str, int, list[Any]]] | None = None
+        link.on_message = self._receive
+        link.on_close = self._close
+
+    async def call(self, op: str, *args: Any, deadline: int | None = None) -> Any:
+        """Send a request and wait for the answer. Raises RpcError (refused, peer gone, deadline passed)."""
+        if self.closed is not None:
+            raise RpcError(f"{self.name}: {self.closed}")
+        self._serial += 1
+        future = self._waiting[self._serial] = Future(self.kernel, f"answer to {op} from {self.name}")
+        serial = self._serial
+        self.link.send((op, serial, *args))
+        if not await future.wait(deadline):
+            del self._waiting[serial]
+            raise RpcError(f"{self.name}: no answer to {op}")
+        ok, value = future.value
+        if not ok:
+            raise RpcError(value)
+        return value
+
+    def post(self, op: str, *args: Any) -> None:
+        """Send an event; lost if the peer is gone."""
+        if self.closed is None:
+            self.link.send((op, 0, *args))
+
+    def hold(self) -> None:
+        """Let requests of the peer wait until ``release``: this party is not ready to serve yet."""
+        self._held = []
+
+    def release(self) -> None:
+        """Serve what has waited, in order, and everything from now on."""
+        held, self._held = self._held or [], None
+        for op, serial, args in held:
+            self._start(op, serial, args)
+
+    def _receive(self, message: Message) -> None:
+        op, serial, *args = message
+        if op == "ok" or op == "error":
+            future = self._waiting.pop(serial, None)
+            if future is not None:
+                future.set((op == "ok", args[0]))
+        elif serial == 0:
+            event = self.events.get(op)
+            if event is not None:
+                event(*args)
+        elif self._held is not None:
+            self._held.append((op, serial, args))
+        else:
+            self._start(op, serial, args)
+
+    def _start(self, op: str, serial: int, args: list[Any]) -> None:
+        self.kernel.spawn(self._serve(op, serial, args), f"{op} of {self.name}")
+
+    async def _serve(self, op: str, serial: int, args: list[Any]) -> None:
+        handler = self.handlers.get(op)
+        try:
+            if handler is None:
+                raise RpcError(f"{op}: not available here")
+            result = await handler(*args)
+        except RpcError as error:
+            self._reply("error", serial, str(error))
+        else:
+            self._reply("ok", serial, result)
+
+    def _reply(self, kind: str, serial: int, value: Any) -> None:
+        if self.closed is None:
+            self.link.send((kind, serial, value))
+
+    def _close(self, reason: str) -> None:
+        self.closed = reason
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            future.set((False, f"{self.name}: {reason}"))
+        self.on_close(reason)

@@ -1,0 +1,157 @@
+"""Modelled synchronisation: wait queues, completions, mutexes, work items.
+
+Each object belongs to one kernel and is used by its tasks only. Waiters are served in order of arrival;
+locks know their owner, so that a double acquisition or a wrong release is found at once (linux-aer.md 4.9,
+xen-pci.md 7.1 say which locks exist and in which order they are taken).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from kernel_stub.kernel import Kernel, Task, park
+
+
+class WaitQueue:
+    """``wait_queue_head_t``: tasks sleep until ``wake_all``; the condition is the caller's business."""
+
+    __slots__ = ("kernel", "name", "waiters")
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.waiters: list[Task] = []
+
+    def wake_all(self) -> None:
+        """Make every waiter ready; they test their conditions again."""
+        if self.waiters:
+            waiters, self.waiters = self.waiters, []
+            for task in waiters:
+                self.kernel.wake(task, True)
+
+    async def wait(self, deadline: int | None = None) -> bool:
+        """Sleep until woken (True) or until ``deadline`` in ns (False)."""
+        kernel = self.kernel
+        task = kernel.current
+        assert task is not None
+        task.waiting_on = self.name
+        self.waiters.append(task)
+        if deadline is not None:
+            task.timer = kernel.call_at(deadline, lambda: self._expire(task))
+        return bool(await park())
+
+    def _expire(self, task: Task) -> None:
+        if task in self.waiters:
+            self.waiters.remove(task)
+            self.kernel.wake(task, False)
+
+    async def wait_until(self, condition: Callable[[], bool], deadline: int | None = None) -> bool:
+        """``wait_event_timeout``: sleep until ``condition()`` is true; False if ``deadline`` came first."""
+        while not condition():
+            if not await self.wait(deadline):
+                return condition()
+        return True
+
+
+class Future:
+    """One value that one or more tasks wait for (``struct completion`` with a result)."""
+
+    __slots__ = ("_queue", "done", "value")
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self._queue = WaitQueue(kernel, name)
+        self.done = False
+        self.value: Any = None
+
+    def set(self, value: Any = None) -> None:
+        """Give the value; the first one counts."""
+        if not self.done:
+            self.done, self.value = True, value
+            self._queue.wake_all()
+
+    async def wait(self, deadline: int | None = None) -> bool:
+        """True once the value is there; False if ``deadline`` (ns) came first."""
+        return self.done or await self._queue.wait_until(lambda: self.done, deadline)
+
+
+class Mutex:
+    """A sleeping lock with an owner. ``async with lock:`` or ``acquire`` / ``release``."""
+
+    __slots__ = ("kernel", "name", "owner", "waiters")
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.owner: Task | None = None
+        self.waiters: deque[Task] = deque()
+
+    async def acquire(self) -> None:
+        """Wait for the lock; first come, first served. Asserts that the task does not hold it already."""
+        task = self.kernel.current
+        assert task is not None and self.owner is not task, f"{task} takes {self.name} twice"
+        if self.owner is None:
+            self.owner = task
+            return
+        task.waiting_on = f"{self.name} held by {self.owner.name}"
+        self.waiters.append(task)
+        await park()
+        assert self.owner is task
+
+    def release(self) -> None:
+        """Hand the lock to the first waiter, if any."""
+        assert self.owner is not None, f"{self.name} is not held"
+        self.owner = None
+        while self.waiters:
+            task = self.waiters.popleft()
+            if not task.done:
+                self.owner = task
+                self.kernel.wake(task)
+                return
+
+    async def __aenter__(self) -> Mutex:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Work:
+    """``struct work_struct``: queued any number of times while it runs, it runs once more afterwards."""
+
+    __slots__ = ("kernel", "name", "function", "_running", "_again")
+
+    def __init__(self, kernel: Kernel, name: str, function: Callable[[], Awaitable[None]]) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.function = function
+        self._running = False
+        self._again = False
+
+    @property
+    def pending(self) -> bool:
+        """Queued or running."""
+        return self._running
+
+    def queue(self) -> None:
+        """``queue_work``."""
+        if self._running:
+            self._again = True
+        else:
+            self._running = True
+            self.kernel.spawn(self._run(), self.name)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._again = False
+                await self.function()
+                if not self._again:
+                    return
+        finally:
+            self._running = False

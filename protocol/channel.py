@@ -1,0 +1,91 @@
+"""The split-driver channel: the shared page and its event channel over one link.
+
+One message is everything that was done to the page since the last one, closed by a doorbell (or not, for
+operations that real code does without notifying): ``(sequence, acknowledged, doorbell, operations)``.
+Both ends may have ``CREDIT`` messages unacknowledged; without credit operations collect and doorbells
+coalesce, as event channels do, so that nothing grows without bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protocol.ports import Link, Message
+from protocol.sharedinfo import SharedPage
+
+CREDIT = 64
+PENDING_MAX = 4096  # operations that wait for credit; a peer that takes none of them is gone
+
+
+class Channel:
+    """One end. ``on_event`` is called once for every doorbell that arrives, after its operations."""
+
+    __slots__ = ("page", "link", "on_event", "on_close", "closed", "_sent", "_acked", "_received", "_told", "_bell")
+
+    def __init__(self, link: Link, page: SharedPage) -> None:
+        self.page = page
+        self.link = link
+        self.on_event: Callable[[], None] = lambda: None
+        self.on_close: Callable[[str], None] = lambda reason: None
+        self.closed = False
+        self._sent = 0  # messages sent; acknowledged by the peer
+        self._acked = 0
+        self._received = 0  # messages received; told the peer so
+        self._told = 0
+        self._bell = False
+        link.on_message = self._receive
+        link.on_close = self._lost
+
+    def notify(self) -> None:
+        """``notify_remote_via_evtchn``: pass on what was done to the page and ring the doorbell."""
+        self._bell = True
+        self.flush()
+
+    def flush(self) -> None:
+        """Pass on what was done to the page; waits in ``pending`` while there is no credit."""
+        page = self.page
+        if self.closed or self._sent - self._acked >= CREDIT:
+            if len(page.pending) > PENDING_MAX:
+                self._violation("the peer takes nothing any more")
+            return
+        ops, page.pending = page.pending, []
+        bell, self._bell = self._bell, False
+        self._sent += 1
+        self._told = self._received
+        self.link.send((self._sent, self._received, bell, tuple(ops)))
+
+    def close(self) -> None:
+        """Give up this end."""
+        if not self.closed:
+            self.closed = True
+            self.link.close()
+
+    def _receive(self, message: Message) -> None:
+        sequence, acknowledged, bell, ops = message
+        if acknowledged > self._sent or sequence - self._told > CREDIT:
+            self._violation("credit exceeded")
+            return
+        self._acked = acknowledged
+        if sequence:
+            self._received += 1
+            try:
+                self.page.apply(ops)
+            except ValueError as error:
+                self._violation(str(error))
+                return
+            if bell:
+                self.on_event()
+        if self._bell or self.page.pending:
+            self.flush()
+        if self._received - self._told >= CREDIT // 2 and not self.closed:
+            self._told = self._received
+            self.link.send((0, self._received, False, ()))  # an acknowledgement alone costs no credit
+
+    def _violation(self, text: str) -> None:
+        self.close()
+        self.on_close(text)
+
+    def _lost(self, reason: str) -> None:
+        if not self.closed:
+            self.closed = True
+            self.on_close(reason)

@@ -1,0 +1,131 @@
+"""What a host consists of, resolved and checked: the form in which every process receives it.
+
+A host file (YAML, ``xenaer.host``) is read once by the operator's side and turned into these values;
+the processes get them by message, so that only one of them needs the file. Each class is plain data;
+``HOST`` is the compiled check at the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+PortKind = Literal["root_port", "upstream_port", "downstream_port"]
+DeviceModel = Literal["nic", "block", "plain"]
+
+
+@dataclass(slots=True)
+class FunctionSpec:
+    """One PCI function of the hierarchy.
+
+    ``bdf`` is its machine address, ``parent`` the address of the port above ("" for a root port).
+    ``kind`` is a port kind or ``endpoint``; ``model`` says what an endpoint does. ``ready_ms`` is the
+    time a reset takes until the function answers again (-1: never). ``flr`` is FLR capability,
+    ``role_based`` Device Capabilities bit 15: a device without it (PCIe 1.0a, like those of 2008) sends
+    ERR_NONFATAL for an Unsupported Request that others report as advisory.
+    """
+
+    bdf: str
+    kind: Literal["root_port", "upstream_port", "downstream_port", "endpoint"]
+    parent: str = ""
+    secondary: int = 0  # ports: bus number below, and the last one below
+    subordinate: int = 0
+    model: DeviceModel = "plain"
+    name: str = ""
+    vendor: int = 0x1AF4
+    device: int = 0x1041
+    flr: bool = True
+    role_based: bool = True
+    aer: bool = True
+    ready_ms: int = 100
+    link_dead_after_reset: bool = False
+    dom0_driver: str = "pciback"  # driver that dom0 binds at boot: pciback, pcieport, "" for none
+
+
+@dataclass(slots=True)
+class GuestDriverSpec:
+    """Driver that a guest binds to one of its devices, and the options of that driver."""
+
+    driver: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class AssignmentSpec:
+    """One function given to a guest: machine address, permissive mode, and the guest's driver for it."""
+
+    bdf: str
+    driver: GuestDriverSpec
+    permissive: bool = False
+
+
+@dataclass(slots=True)
+class GuestSpec:
+    """A domain to create. ``policy`` is what the stub does on ``aerfail`` (KILL-7)."""
+
+    name: str
+    type: Literal["pv", "hvm"] = "pv"
+    memory_mb: int = 64
+    vcpus: int = 1
+    devices: list[AssignmentSpec] = field(default_factory=list)
+    policy: Literal["destroy", "poweroff", "ignore", "preserve"] = "destroy"
+    on_poweroff: Literal["destroy", "restart", "preserve"] = "destroy"
+    on_reboot: Literal["destroy", "restart", "preserve"] = "restart"
+    on_crash: Literal["destroy", "restart", "preserve"] = "destroy"
+    front: bool = True  # False: a PV guest without pcifront
+    autostart: bool = True
+
+
+@dataclass(slots=True)
+class TimingSpec:
+    """Every waiting time of xen-pci.md 0.4 and linux-aer.md 11 that a test may want to shorten, in ms."""
+
+    aer_budget_ms: int = 300_000  # per guest and incident (H25)
+    config_timeout_ms: int = 2_000  # pcifront gives up on a config op
+    config_poll_ms: int = 3_000  # one hypervisor poll of do_pci_op
+    connect_grace_ms: int = 30_000  # H13: a booting guest is not killed
+    backend_wait_ms: int = 10_000  # libxl__wait_for_backend
+    poweroff_grace_ms: int = 10_000  # policy poweroff: then destroy
+    reset_ready_ms: int = 60_000  # PCIE_RESET_READY_POLL_MS
+    reset_settle_ms: int = 100  # delay after FLR and after a bus reset
+    restart_pause_ms: int = 2_000  # xl waits after "Done. Rebooting now"
+    kill_deadline_ms: int = 1_000  # supervisor must report the death within
+
+
+@dataclass(slots=True)
+class HostSpec:
+    """A complete host: hierarchy, guests, and how everything behaves."""
+
+    name: str
+    functions: list[FunctionSpec]
+    guests: list[GuestSpec]
+    profile: Literal["hardened", "linux"] = "hardened"
+    kernel: str = "linux-7.2"
+    defects: list[str] = field(default_factory=list)
+    passthrough: bool = False
+    timing: TimingSpec = field(default_factory=TimingSpec)
+    seed: int = 1
+
+    def function(self, bdf: str) -> FunctionSpec | None:
+        """The function at ``bdf``, or None."""
+        return next((f for f in self.functions if f.bdf == bdf), None)
+
+    def guest(self, name: str) -> GuestSpec | None:
+        """The guest called ``name``, or None."""
+        return next((g for g in self.guests if g.name == name), None)
+
+
+DEFECTS = frozenset(f"D{number}" for number in range(1, 27))  # xen-pci.md 7.3
+
+
+def defects_in_force(profile: str, switched: Iterable[str]) -> frozenset[str]:
+    """Defects of the real code that are on: all in ``linux``, none in ``hardened``, each of ``switched`` turned over."""
+    return (DEFECTS if profile == "linux" else frozenset()) ^ frozenset(switched)
+
+
+HOST: TypeAdapter[HostSpec] = TypeAdapter(HostSpec)
+GUEST: TypeAdapter[GuestSpec] = TypeAdapter(GuestSpec)
+TIMING: TypeAdapter[TimingSpec] = TypeAdapter(TimingSpec)

@@ -1,0 +1,218 @@
+"""Host files: every mistake is named with file, line, field and what is allowed; the shipped hosts are good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from protocol.ids import Sbdf
+from protocol.topology import HOST, HostSpec
+from xenaer.boot import data_dir
+from xenaer.host import HostError, find_function, load_host
+
+GOOD = """\
+name: one
+hierarchy:
+  - root_port: "00:1c.0"
+    devices:
+      - nic: "01:00.0"
+        name: nic0
+guests:
+  - name: net1
+    devices:
+      - {device: nic0, driver: xnic}
+"""
+TOP = "name: x\nhierarchy:\n"
+PORT = TOP + '  - root_port: "00:1c.0"\n    devices:\n'
+NIC = PORT + '      - {nic: "01:00.0", name: nic0}\n'
+GUEST = NIC + "guests:\n  - name: g\n    devices:\n"
+
+# label, text of the file, line, field, words that the message must have
+MISTAKES = [
+    ("empty", "", 1, "", ["empty"]),
+    ("only a comment", "# nothing\n", 1, "", ["empty"]),
+    ("not yaml", "name: [1\nx: 2\n", 2, "", ["not YAML"]),
+    ("a list", "- 1\n", 1, "", ["should be a mapping, not a list"]),
+    ("tab", "name:\n\t- x\n", 2, "", ["not YAML"]),
+    ("two documents", "name: x\n---\nname: y\n", 2, "", ["not YAML"]),
+    ("alias in itself", "name: &a [*a]\n", 1, "name[0]", ["alias"]),
+    ("duplicate key", "name: x\nname: y\nhierarchy: []\n", 2, "name", ["twice", "line 1"]),
+    ("unknown key", "name: x\nhierarchy: []\nguets: []\n", 3, "guets", ["'guests'", "allowed: name"]),
+    ("unknown key below", NIC.replace("name: nic0", "nam: nic0"), 5, "hierarchy[0].devices[0].nam", ["'name'"]),
+    ("missing key", "name: x\n", 1, "", ["'hierarchy' is missing"]),
+    ("missing root port", TOP + "  - {devices: []}\n", 3, "hierarchy[0]", ["'root_port' is missing"]),
+    ("unknown profile", NIC + "profile: hardend\n", 6, "profile", ["'hardened'", "allowed: hardened, linux"]),
+    ("unknown kernel", NIC + "kernel: linux-9\n", 6, "kernel", ["allowed: linux-7.2"]),
+    ("unknown defect", NIC + "defects: [D1, D99]\n", 6, "defects[1]", ["D99"]),
+    ("wrong type", NIC + "seed: many\n", 6, "seed", ["a whole number", "'many'"]),
+    ("bool is no number", NIC + "seed: true\n", 6, "seed", ["a whole number, not True"]),
+    ("out of range", NIC + "timing: {aer_budget_ms: 0}\n", 6, "timing.aer_budget_ms", ["greater than or equal to 1"]),
+    ("unknown timing", NIC + "timing: {aer_budget: 5}\n", 6, "timing.aer_budget", ["'aer_budget_ms'"]),
+    ("not an address", PORT + "      - nic: eth0\n", 5, "hierarchy[0].devices[0].nic", ["SSSS:]BB:DD.F"]),
+    ("function 8", PORT + "      - nic: 01:00.8\n", 5, "hierarchy[0].devices[0].nic", ["function 0..7"]),
+    ("two kinds", PORT + "      - {nic: 01:00.0, block: 01:00.0}\n", 5, "hierarchy[0].devices[0]", ["exactly one"]),
+    ("no kind", PORT + "      - name: a\n", 5, "hierarchy[0].devices[0]", ["exactly one", "has none"]),
+    ("ports of a nic", PORT + "      - {nic: 01:00.0, ports: [{port: 02:00.0}]}\n", 5, "hierarchy[0].devices[0]", ["no ports"]),
+    ("duplicate address", NIC + "      - nic: 01:00.0\n", 6, "hierarchy[0].devices[1].nic", ["twice", "line 5"]),
+    ("duplicate name", NIC + "      - {nic: 01:00.1, name: nic0}\n", 6, "hierarchy[0].devices[1].name", ["used twice"]),
+    ("wrong bus", NIC + "      - nic: 02:00.0\n", 6, "hierarchy[0].devices[1].nic", ["wrong bus", "leads to bus 01"]),
+    ("bus above", PORT + "      - nic: 00:00.0\n", 5, "hierarchy[0].devices[0].nic", ["wrong bus", "01 to ff"]),
+    ("other segment", PORT + "      - nic: 1:01:00.0\n", 5, "hierarchy[0].devices[0].nic", ["segment", "0000"]),
+    ("bus of another port", NIC + '  - root_port: 00:1d.0\n    devices: [{nic: 01:00.1}]\n', 7,
+     "hierarchy[1].devices[0].nic", ["already below 0000:00:1c.0"]),
+    ("device 1", PORT + "      - nic: 01:01.0\n", 5, "hierarchy[0].devices[0].nic", ["device 00"]),
+    ("no function 0", PORT + "      - nic: 01:00.1\n", 5, "hierarchy[0].devices[0].nic", ["without function 0"]),
+    ("root port below", NIC + "  - root_port: 01:02.0\n", 6, "hierarchy[1].root_port", ["not at the root"]),
+    ("duplicate guest", NIC + "guests:\n  - name: a\n  - name: a\n", 8, "guests[1].name", ["there twice"]),
+    ("reserved guest", NIC + "guests:\n  - name: dom0\n", 7, "guests[0].name", ["reserved"]),
+    ("bad policy", NIC + "guests:\n  - {name: a, policy: kill}\n", 7, "guests[0].policy", ["destroy, poweroff"]),
+    ("unknown device", GUEST + "      - {device: nic1}\n", 9, "guests[0].devices[0].device", ["'nic0'"]),
+    ("address of nothing", GUEST + "      - {device: 02:00.0}\n", 9, "guests[0].devices[0].device", ["not in the hierarchy"]),
+    ("assigned twice", GUEST + "      - device: nic0\n      - device: 01:00.0\n", 10,
+     "guests[0].devices[1].device", ["assigned twice", "'g'"]),
+    ("a port assigned", GUEST + "      - device: 00:1c.0\n", 9, "guests[0].devices[0].device", ["root_port"]),
+    ("unknown driver", GUEST + "      - {device: nic0, driver: xnik}\n", 9, "guests[0].devices[0].driver", ["xnik", "xnic"]),
+    ("unknown option", GUEST + "      - device: nic0\n        driver: scripted\n        options: {anwers: {}}\n", 11,
+     "guests[0].devices[0].options.anwers", ["unknown option 'anwers'", "allowed"]),
+    ("options without driver", GUEST + "      - {device: nic0, driver: none, options: {a: 1}}\n", 9,
+     "guests[0].devices[0].driver", ["options without a driver"]),
+]  # fmt: skip
+
+
+def problems(tmp_path: Path, text: str) -> tuple[str, list[str]]:
+    """The file's name and what is wrong with it."""
+    path = tmp_path / "host.yaml"
+    path.write_text(text)
+    with pytest.raises(HostError) as caught:
+        load_host(path)
+    return str(path), caught.value.problems
+
+
+@pytest.mark.parametrize(("text", "line", "where", "words"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+def test_mistake_is_named(tmp_path: Path, text: str, line: int, where: str, words: list[str]) -> None:
+    name, found = problems(tmp_path, text)
+    begin = f"{name}:{line}: {where + ': ' if where else ''}"
+    assert any(item.startswith(begin) and all(word in item for word in words) for item in found), found
+    assert not any("\n" in item for item in found)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(HostError, match="nowhere.yaml: no such file"):
+        load_host("nowhere.yaml")
+
+
+def test_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(HostError, match="not a text file"):
+        load_host(path)
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    text = GUEST.replace("name: x", "name: x\nprofil: linux\nseed: no") + "      - {device: nic7}\n  - name: dom0\n"
+    _, found = problems(tmp_path, text)
+    assert [item.split(":")[1] for item in found] == ["3", "2", "11", "12"]
+
+
+def test_overlapping_ranges(tmp_path: Path) -> None:
+    text = TOP + (
+        '  - root_port: 00:1c.0\n    devices:\n      - switch: 01:00.0\n        ports:\n'
+        "          - {port: 02:00.0, devices: [{nic: 05:00.0}]}\n"
+        "  - root_port: 00:1d.0\n    devices: [{nic: 03:00.0}]\n"
+    )
+    _, found = problems(tmp_path, text)
+    assert len(found) == 1
+    assert "bus 03 below 0000:00:1d.0 lies within the buses of 0000:00:1c.0 (01 to 05)" in found[0]
+
+
+def test_aliases_do_not_explode(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    _, found = problems(tmp_path, "\n".join(rows) + "\n")
+    assert "alias" in found[0]
+
+
+def test_good_host(tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_text(GOOD)
+    host = load_host(path)
+    assert [(f.bdf, f.kind, f.secondary, f.subordinate) for f in host.functions] == [
+        ("0000:00:1c.0", "root_port", 1, 1),
+        ("0000:01:00.0", "endpoint", 0, 0),
+    ]
+    assert host.guests[0].devices[0].bdf == "0000:01:00.0"
+    assert host.guests[0].devices[0].driver.driver == "xnic"
+
+
+@pytest.mark.parametrize("word", ["01:00.0", '"01:00.0"', "0000:01:00.0", "'01:00.0'"])
+def test_an_address_needs_no_quotes(tmp_path: Path, word: str) -> None:
+    """YAML 1.1 reads 01:00.0 as a number of base 60."""
+    path = tmp_path / "host.yaml"
+    path.write_text(GOOD.replace('"01:00.0"', word))
+    assert load_host(path).functions[1].bdf == "0000:01:00.0"
+
+
+def test_buses_of_ports(tmp_path: Path) -> None:
+    """A port without devices gets a bus of its own, inside the range of the ports above it."""
+    path = tmp_path / "host.yaml"
+    path.write_text(
+        TOP + "  - root_port: 00:1c.0\n    devices:\n      - switch: 01:00.0\n        ports:\n"
+        "          - {port: 02:00.0, devices: [{nic: 03:00.0}]}\n          - {port: 02:01.0}\n"
+        "  - root_port: 00:1d.0\n"
+    )
+    host = load_host(path)
+    ranges = {f.bdf[5:]: (f.secondary, f.subordinate) for f in host.functions if f.kind != "endpoint"}
+    assert ranges == {"00:1c.0": (1, 4), "01:00.0": (2, 4), "02:00.0": (3, 3), "02:01.0": (4, 4), "00:1d.0": (5, 5)}
+
+
+SHIPPED = sorted(data_dir("hosts").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_host_is_good(path: Path) -> None:
+    host = load_host(path)
+    assert host.name == path.stem
+    assert HOST.validate_json(HOST.dump_json(host)) == host
+
+
+def shipped(name: str) -> HostSpec:
+    return load_host(data_dir("hosts") / f"{name}.yaml")
+
+
+def test_sizes_of_shipped_hosts() -> None:
+    large = shipped("large")
+    assert sum(f.kind == "root_port" for f in large.functions) == 8
+    assert sum(f.kind == "endpoint" for f in large.functions) == 24
+    assert len(large.guests) == 16
+    assert sorted(a.bdf for g in large.guests for a in g.devices) == sorted(
+        f.bdf for f in large.functions if f.kind == "endpoint"
+    )
+    switch = shipped("switch")
+    assert sum(f.kind == "endpoint" for f in switch.functions) == 4
+    assert sorted(g.type for g in switch.guests) == ["hvm", "pv", "pv"]
+
+
+def test_letter_host() -> None:
+    """The letter: PCIe 1.0a devices, a good driver, a bad one, a guest that waits for a device."""
+    letter = shipped("letter")
+    endpoints = [f for f in letter.functions if f.kind == "endpoint"]
+    assert [f.role_based for f in endpoints] == [False, False]
+    assert len({f.parent for f in endpoints}) == 2
+    assert [[a.driver.driver for a in g.devices] for g in letter.guests] == [["xnic"], ["silent"], []]
+    assert (letter.guests[1].on_crash, letter.guests[2].autostart) == ("destroy", True)
+
+
+def test_every_function_is_on_the_bus_of_its_port() -> None:
+    for path in SHIPPED:
+        host = load_host(path)
+        for function in host.functions:
+            port = host.function(function.parent)
+            assert port is None or Sbdf.parse(function.bdf).bus == port.secondary
+
+
+def test_find_function() -> None:
+    host = shipped("one-nic")
+    assert find_function(host, "nic0").bdf == find_function(host, "01:00.0").bdf == "0000:01:00.0"
+    with pytest.raises(ValueError, match="allowed: nic0"):
+        find_function(host, "nik0")

@@ -1,0 +1,5 @@
+"""``python -m xenaer``."""
+
+from xenaer.boot import main
+
+main()

@@ -1,0 +1,35 @@
+"""The console entry: makes the role packages importable, then runs the operator's command.
+
+In a checkout they lie beside this package; in the wheel they are inside it (``xenaer/_app``), so that
+nothing called ``protocol`` lands in a user's site-packages. Both are done for our own processes only.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def activate() -> Path:
+    """Put the folder of the role packages first on ``sys.path``; returns it."""
+    app = PACKAGE / "_app"
+    folder = app if app.is_dir() else PACKAGE.parent
+    if str(folder) not in sys.path[:1]:
+        sys.path.insert(0, str(folder))
+    return folder
+
+
+def data_dir(name: str) -> Path:
+    """The folder of shipped files called ``name`` (``hosts``, ``campaigns``)."""
+    packed = PACKAGE / "_data" / name
+    return packed if packed.is_dir() else PACKAGE.parent / name
+
+
+def main() -> None:
+    """``xenaer``: run the command line and exit with its status."""
+    activate()
+    from xenaer.cli import main as run  # noqa: PLC0415 (sys.path comes first)
+
+    sys.exit(run(sys.argv[1:]))

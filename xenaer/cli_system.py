@@ -1,0 +1,208 @@
+"""Commands on a running system: up, down, status, inject, touch, dmesg, trace, xl and their like."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from protocol.bits import find_error
+from protocol.ids import Sbdf
+from xenaer.cli_base import RunOption, StopError, connect, out, parse_header, shipped
+from xenaer.control import Control, read_system, run_dir
+from xenaer.host import load_host
+from xenaer.journal import Entry, JournalSet, dmesg_line, line, text_line
+from xenaer.script_run import xl_result
+
+FOLLOW_S = 0.1
+XL_TIMEOUT_S = 400.0  # an attach waits for a guest that may be in a recovery of up to 300 s (H25)
+PASS_ON: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    "add_help_option": False,
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to ``app``."""
+    for command in (up, down, status, inject, touch, aer_inject, dmesg, trace, xenstore_ls):
+        app.command(command.__name__.replace("_", "-"))(command)
+    app.command("xl", **PASS_ON)(xl)
+
+
+def up(
+    host: Annotated[str, typer.Argument(help="host file, or name of a shipped one")] = "one-nic",
+    run: RunOption = None,
+    transport: Annotated[str, typer.Option(help="ipc or tcp")] = "ipc",
+    foreground: Annotated[bool, typer.Option("--foreground", help="stay until interrupted, then stop it")] = False,
+) -> None:
+    """Start a system."""
+    if transport not in ("ipc", "tcp"):
+        raise StopError(f"--transport {transport!r} is not allowed; allowed: ipc, tcp")
+    spec = load_host(shipped("hosts", host))
+    from xenaer import local  # noqa: PLC0415
+
+    folder = run_dir(run)
+    local.up(spec, folder, transport)
+    out(f"{spec.name} is up: {len(spec.functions)} functions, {len(spec.guests)} guests, run directory {folder}")
+    if foreground:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            out("stopping")
+        finally:
+            local.down(folder)
+
+
+def down(run: RunOption = None) -> None:
+    """StopError the system."""
+    from xenaer import local  # noqa: PLC0415
+
+    folder = run_dir(run)
+    read_system(folder)
+    local.down(folder)
+
+
+def status(run: RunOption = None) -> None:
+    """Show the running system and its domains."""
+    folder = run_dir(run)
+    system = read_system(folder)
+    with connect(run) as control:
+        out(f"host {system.host}, launcher {system.pid}, {system.address}, run directory {folder}")
+        run_xl(control, ["list"])
+
+
+def inject(
+    bdf: Annotated[str, typer.Argument(help="address of the device")],
+    errors: Annotated[list[str], typer.Argument(help="error names: of the kernel log, aer-inject, lspci or QEMU")],
+    header: Annotated[str, typer.Option(help="four words of TLP header log")] = "0 0 0 0",
+    run: RunOption = None,
+) -> None:
+    """Make a device report errors."""
+    words = parse_header(header)
+    address = parse_bdf(bdf)
+    cor = uncor = 0
+    for name in errors:
+        kind, bit = named_error(name)
+        cor, uncor = (cor | bit.mask, uncor) if kind == "correctable" else (cor, uncor | bit.mask)
+    with connect(run) as control:
+        control.ctl("dom0", "inject", [address, cor, uncor, words])
+
+
+def touch(bdf: Annotated[str, typer.Argument(help="address to read from")], run: RunOption = None) -> None:
+    """Read configuration space of a function; a missing one answers Unsupported Request."""
+    address = parse_bdf(bdf)
+    with connect(run) as control:
+        control.ctl("dom0", "touch", [address])
+
+
+def aer_inject(
+    files: Annotated[list[Path] | None, typer.Argument(help="aer-inject files; without, standard input")] = None,
+    run: RunOption = None,
+) -> None:
+    """Inject the records of aer-inject files."""
+    texts = [(read_text(file), str(file)) for file in files or []] or [(sys.stdin.read(), "<stdin>")]
+    with connect(run) as control:
+        for text, name in texts:
+            control.ctl("dom0", "aer-inject", [text, name])
+
+
+def xl(context: typer.Context, run: RunOption = None) -> None:
+    """The toolstack's words: list, create, destroy, pci-attach, pci-detach, pci-list, ..."""
+    with connect(run) as control:
+        code = run_xl(control, list(context.args))
+    raise typer.Exit(code)
+
+
+def run_xl(control: Control, argv: list[str]) -> int:
+    """One xl command; prints what it prints, returns its exit status."""
+    code, text, problem = xl_result(control.ctl("hypervisor", "xl", argv, timeout_s=XL_TIMEOUT_S))
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    sys.stderr.write(problem)
+    return code
+
+
+def xenstore_ls(
+    path: Annotated[str, typer.Argument(help="where to begin")] = "/",
+    run: RunOption = None,
+) -> None:
+    """Show the tree of XenStore."""
+    with connect(run) as control:
+        sys.stdout.write(str(control.ctl("hypervisor", "xenstore-ls", [path])))
+
+
+def dmesg(
+    domain: Annotated[str, typer.Argument(help="dom0 or a guest")] = "dom0",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on with what appears")] = False,
+    decode: Annotated[bool, typer.Option("-x", "--decode", help="show facility and level as words")] = False,
+    raw: Annotated[bool, typer.Option("-r", "--raw", help="show the level as a number")] = False,
+    run: RunOption = None,
+) -> None:
+    """The kernel log of a domain."""
+    folder = run_dir(run)
+    parties = [Path(file).stem for file in read_system(folder).journals]
+    parties += [file.stem for file in (folder / "journal").glob("*.mpk")]
+    if domain not in parties:
+        raise StopError(f"no domain {domain!r} in this system; allowed: {', '.join(sorted(set(parties)))}")
+    form = "x" if decode else "r" if raw else ""
+    for item in entries(folder, follow):
+        if item["label"] == "printk" and item["party"] == domain:
+            out(dmesg_line(item, form))
+
+
+def trace(
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on with what appears")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
+    run: RunOption = None,
+) -> None:
+    """The journal of all parties, merged by time."""
+    folder = run_dir(run)
+    read_system(folder)
+    show: Callable[[Entry], str] = line if json else text_line
+    for item in entries(folder, follow):
+        out(show(item))
+
+
+def entries(folder: Path, follow: bool) -> Iterator[Entry]:
+    """Journal records of the system in ``folder``; with ``follow`` until it ends."""
+    journals = JournalSet(folder / "journal", [Path(file) for file in read_system(folder).journals])
+    yield from journals.read()
+    while follow:
+        sys.stdout.flush()
+        time.sleep(FOLLOW_S)
+        ended = not (folder / "system.json").exists()
+        yield from journals.read()
+        if ended:
+            return
+
+
+def parse_bdf(text: str) -> str:
+    """A PCI address in its full form. Raises StopError."""
+    try:
+        return str(Sbdf.parse(text))
+    except ValueError as error:
+        raise StopError(str(error)) from None
+
+
+def named_error(name: str) -> tuple[str, Any]:
+    """``find_error`` with a user's mistake as StopError."""
+    try:
+        return find_error(name)
+    except ValueError as error:
+        raise StopError(str(error)) from None
+
+
+def read_text(path: Path) -> str:
+    """Content of a text file. Raises StopError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StopError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise StopError(f"{path}: not a text file (UTF-8)") from None

@@ -1,0 +1,120 @@
+"""The operator's connection to a running system, and where a running system is described.
+
+``RUN/system.json`` says at which address the hypervisor stub listens; ``Control`` asks there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from protocol.codec import Decoder, ProtocolError, encode
+from protocol.messages import TO_CONTROL
+
+TIMEOUT_S = 30.0
+
+
+class ControlError(Exception):
+    """The system is not there, does not answer, or refuses; the text says which and why."""
+
+
+class NoSystemError(ControlError):
+    """Nothing runs in the run directory."""
+
+
+@dataclass(slots=True)
+class SystemFile:
+    """What ``RUN/system.json`` says of a running system; ``journals`` are its parties' journal files."""
+
+    address: str
+    pid: int
+    host: str
+    journals: list[str] = field(default_factory=list)
+
+
+def run_dir(option: Path | None = None) -> Path:
+    """The run directory: the option, else ``XENAER_RUN``, else one per user."""
+    if option is not None:
+        return option
+    if os.environ.get("XENAER_RUN"):
+        return Path(os.environ["XENAER_RUN"])
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"xenaer-{os.getuid()}"
+
+
+def read_system(run: Path) -> SystemFile:
+    """The system that runs in ``run``. Raises NoSystemError, ControlError."""
+    path = run / "system.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return SystemFile(data["address"], data["pid"], data["host"], list(data.get("journals", [])))
+    except FileNotFoundError:
+        raise NoSystemError(f"no system is running in {run}; start one with: xenaer up") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ControlError(f"{path}: not a system description ({error})") from None
+
+
+class Control:
+    """A blocking client of the hypervisor stub: one request at a time, each with a deadline."""
+
+    def __init__(self, address: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Connect and introduce oneself. Raises ControlError."""
+        self.address = address
+        self.timeout_s = timeout_s
+        self._decoder = Decoder(TO_CONTROL)
+        self._serial = 0
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        try:
+            self._socket.connect(address)
+            self.call("hello", "control", "")
+        except zmq.ZMQError as error:
+            self.close()
+            raise ControlError(f"{address}: {error.strerror}") from None
+        except ControlError:
+            self.close()
+            raise
+
+    def ctl(self, target: str, verb: str, args: list[Any], timeout_s: float | None = None) -> Any:
+        """Ask a party (``hypervisor``, ``dom0`` or a guest) to do ``verb``. Raises ControlError."""
+        return self.call("ctl", target, verb, args, timeout_s=timeout_s)
+
+    def call(self, op: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """One request of ``protocol.messages.TO_HYPERVISOR`` and its answer. Raises ControlError."""
+        self._serial += 1
+        self._socket.send(encode((op, self._serial, *args)))
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit_s
+        while self._socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            kind, serial, value = self._receive()
+            if serial in (self._serial, 0):  # 0: the stub could not even read the request
+                if kind == "error":
+                    raise ControlError(str(value))
+                return value
+        raise ControlError(f"no answer from {self.address} within {limit_s:g} s")
+
+    def _receive(self) -> tuple[str, int, Any]:
+        try:
+            kind, serial, value = self._decoder.decode(self._socket.recv())
+        except (ProtocolError, ValueError) as error:
+            raise ControlError(f"{self.address} does not speak as a hypervisor stub does: {error}") from None
+        return kind, serial, value
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()

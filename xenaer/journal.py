@@ -1,0 +1,154 @@
+"""Reads the journals of all parties: merged by time, as JSON Lines, as kernel logs, or made comparable.
+
+A record of a party is ``(time ns, task, label, subject, field, ...)``; here it becomes a dictionary with
+the field names of ``protocol.labels``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from protocol.journal_file import read_journal
+from protocol.labels import LABELS, VOLATILE
+from protocol.ports import Record
+
+Entry = dict[str, Any]
+Strand = tuple[str, str, str]
+FIXED = ("t", "party", "task", "label", "subject")
+
+_NO_FIELDS: tuple[str, ...] = ()
+
+
+def entry(party: str, record: Record) -> Entry:
+    """A record as a dictionary: ``t`` in seconds, party, task, label, subject, then its fields by name.
+
+    Fields that ``LABELS`` does not name are called ``field0``, ``field1``, ...
+    """
+    time_ns, task, label, subject, *values = record
+    result: Entry = {"t": time_ns / 1e9, "party": party, "task": task, "label": label, "subject": subject}
+    names = LABELS.get(label, _NO_FIELDS)
+    for index, value in enumerate(values):
+        result[names[index] if index < len(names) else f"field{index}"] = value
+    return result
+
+
+class JournalSet:
+    """The journals of one system. ``read`` gives what has appeared since the last call, in time order.
+
+    With ``folder``, journals of parties that start later are found too.
+    """
+
+    def __init__(self, folder: Path | None = None, files: Iterable[Path] = ()) -> None:
+        self._folder = folder
+        self._offsets: dict[Path, int] = {path.resolve(): 0 for path in files}
+
+    def read(self) -> list[Entry]:
+        """New records of all parties, merged by time."""
+        if self._folder is not None:
+            for path in sorted(self._folder.glob("*.mpk")):
+                self._offsets.setdefault(path.resolve(), 0)
+        strands = []
+        for path, offset in self._offsets.items():
+            records, self._offsets[path] = read_journal(path, offset)
+            strands.append([entry(path.stem, record) for record in records])
+        return merge(strands)
+
+
+def merge(journals: Iterable[list[Entry]]) -> list[Entry]:
+    """Several parties' records in one list by time; records of one party keep their order."""
+    return list(heapq.merge(*journals, key=lambda item: item["t"]))
+
+
+def line(item: Entry) -> str:
+    """One record as a line of JSON."""
+    return json.dumps(item, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, (bytes, bytearray)) else str(value)
+
+
+def read_lines(path: Path) -> Iterator[Entry]:
+    """The records of a JSON Lines file. Raises ValueError that names the line, OSError."""
+    with path.open(encoding="utf-8") as file:
+        for number, text in enumerate(file, 1):
+            try:
+                item = json.loads(text)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: not JSON: {error}") from None
+            yield item
+
+
+def fields_of(item: Entry) -> Entry:
+    """The fields of a record, without time, party, task, label and subject."""
+    return {key: value for key, value in item.items() if key not in FIXED}
+
+
+def text_line(item: Entry) -> str:
+    """One record for people: time, party, label, subject, fields."""
+    fields = " ".join(f"{key}={_plain(value)}" for key, value in fields_of(item).items())
+    return f"{item['t']:12.6f} {item['party']:<12} {item['label']:<20} {item['subject']:<14} {fields}".rstrip()
+
+
+# -- kernel log ------------------------------------------------------------------------------------
+LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+
+
+def dmesg(items: Iterable[Entry], party: str, form: str = "") -> Iterator[str]:
+    """The kernel log of one domain as ``dmesg`` prints it; ``form``: ``x`` decoded levels, ``r`` raw ones."""
+    for item in items:
+        if item["label"] == "printk" and item["party"] == party:
+            yield dmesg_line(item, form)
+
+
+def dmesg_line(item: Entry, form: str = "") -> str:
+    """``[   12.345678] text``; with ``x`` ``kern  :err   : [...] text``; with ``r`` ``<3>[...] text``."""
+    text = f"[{item['t']:12.6f}] {item['text']}"
+    level = int(item["level"])
+    if form == "x":
+        return f"{'kern':<6}:{LEVELS[level] if 0 <= level < len(LEVELS) else level:<6}: {text}"
+    return f"<{level}>{text}" if form == "r" else text
+
+
+# -- comparing worlds ------------------------------------------------------------------------------
+def strands(items: Iterable[Entry]) -> dict[Strand, list[tuple[Any, ...]]]:
+    """The sequences that two worlds must have in common: per party, task and subject.
+
+    Times are left out, and so are the fields that the environment draws (``protocol.labels.VOLATILE``).
+    """
+    result: dict[Strand, list[tuple[Any, ...]]] = defaultdict(list)
+    for item in items:
+        label = item["label"]
+        fields = [(key, _frozen(value)) for key, value in fields_of(item).items() if (label, key) not in VOLATILE]
+        result[item["party"], item["task"], item["subject"]].append((label, *fields))
+    return dict(result)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists and tuples compare equal; bytes as text, so that a journal read from JSON compares too."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(part) for part in value)
+    return value.hex() if isinstance(value, (bytes, bytearray)) else value
+
+
+def differences(one: Iterable[Entry], other: Iterable[Entry]) -> list[str]:
+    """Where two journals disagree: one text per strand, naming the first record that differs."""
+    left, right = strands(one), strands(other)
+    found = []
+    for strand in sorted(left.keys() | right.keys()):
+        first, second = left.get(strand, []), right.get(strand, [])
+        if first != second:
+            found.append(f"{'/'.join(strand)}: {_first_difference(first, second)}")
+    return found
+
+
+def _first_difference(first: list[Any], second: list[Any]) -> str:
+    for index, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return f"record {index}: {a} against {b}"
+    return f"{len(first)} records against {len(second)}"

@@ -1,0 +1,138 @@
+"""The parties of a simulated system: the same cores as in the processes, on simulated links and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from domu_pcifront.domu import DomU
+from kernel_stub.kernel import EMERG, Halted, Kernel
+from protocol.ports import Record
+from xenaer.simulation.links import SimEndpoints, SimLink, Switchboard, pair
+from xenaer.simulation.world import World
+
+FORK_NS = 4_000_000  # start of a guest's process
+DEATH_NS = 700_000  # SIGKILL to pidfd
+CRASH = 3
+SIGKILL = 9
+
+
+class MemoryJournal:
+    """``protocol.ports.Journal`` in memory: a list of (party, record) shared by all parties of a system."""
+
+    __slots__ = ("append", "party", "records")
+
+    def __init__(self, party: str, records: list[tuple[str, Record]]) -> None:
+        self.party = party
+        self.records = records
+        add = records.append
+        self.append: Callable[[Record], None] = lambda record: add((party, record))
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class SimMachine:
+    """``device.Machine`` of a simulated guest: what ends or stops it ends or stops its kernel."""
+
+    pid = 0
+
+    def __init__(self, guest: SimGuest) -> None:
+        self._guest = guest
+
+    def spin(self) -> None:
+        """No task of this guest runs any more; it lives on until it is killed."""
+        raise Halted("spins")
+
+    def exit(self, status: int) -> None:
+        """The process ends."""
+        self._guest.end(status << 8)
+        raise Halted("exit")
+
+    def panic(self, text: str) -> None:
+        """Say so, report SHUTDOWN_crash, stand still."""
+        kernel = self._guest.kernel
+        kernel.printk(EMERG, f"Kernel panic - not syncing: {text}")
+        self._guest.domu.rpc.post("shutdown", CRASH)
+        raise Halted("panic")
+
+
+class SimGuest:
+    """One simulated guest process."""
+
+    def __init__(self, system: SimParts, pid: int, domid: int, token: str, name: str) -> None:
+        self.system = system
+        self.pid = pid
+        self.ended = False
+        self.on_death: Callable[[int, int], None] = lambda pid, status: None
+        self.endpoints = SimEndpoints(system.board)
+        self.kernel = system.make_kernel(name, panic_on_oops=False)
+        link = system.connect_hypervisor(f"{name}.{domid}")
+        self.endpoints.links.append(link)
+        self.domu = DomU(self.kernel, link, self.endpoints, SimMachine(self), token)
+
+    def end(self, status: int) -> None:
+        """The process is gone; its parent hears of it a moment later."""
+        if self.ended:
+            return
+        self.ended = True
+        self.system.world.drop(self.kernel)
+        self.endpoints.close_all()
+        self.system.world.at(self.system.world.now() + DEATH_NS, lambda: self.on_death(self.pid, status))
+
+
+class SimRunner:
+    """``hypervisor_stub.supervisor.GuestRunner``: guests are kernels of the same world."""
+
+    def __init__(self, system: SimParts, kernel: Kernel) -> None:
+        self.system = system
+        self.kernel = kernel
+        self.on_death: Callable[[int, int], None] = lambda pid, status: None
+        self._guests: dict[int, SimGuest] = {}
+
+    async def start(self, domid: int, token: str, name: str) -> int:
+        """Begin a guest after the time that a fork takes."""
+        await self.kernel.sleep(FORK_NS)
+        pid = self.system.next_pid()
+        guest = self._guests[pid] = SimGuest(self.system, pid, domid, token, name)
+        guest.on_death = lambda pid, status: self.on_death(pid, status)
+        return pid
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL, which a paused or spinning guest obeys too."""
+        self._guests[pid].end(SIGKILL)
+
+    def pause(self, pid: int, *, on: bool) -> None:
+        """SIGSTOP takes the kernel out of the world, SIGCONT puts it back."""
+        guest = self._guests[pid]
+        if on:
+            self.system.world.drop(guest.kernel)
+        elif not guest.ended:
+            self.system.world.adopt(guest.kernel)
+
+
+class SimParts:
+    """What the simulated parties share: world, addresses, journal, and the way to the hypervisor stub."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = World(seed)
+        self.board = Switchboard(self.world)
+        self.records: list[tuple[str, Record]] = []
+        self.accept: Callable[[SimLink], None] = lambda link: None
+        self._pid = 1000
+
+    def make_kernel(self, name: str, *, panic_on_oops: bool = True) -> Kernel:
+        """A kernel of this world that writes to the common journal."""
+        kernel = Kernel(name, self.world, MemoryJournal(name, self.records), panic_on_oops=panic_on_oops)
+        self.world.adopt(kernel)
+        return kernel
+
+    def connect_hypervisor(self, name: str) -> SimLink:
+        """A connection of a party to the stub."""
+        here, there = pair(self.world, f"party/{name}")
+        self.accept(there)
+        return here
+
+    def next_pid(self) -> int:
+        """Process ids count up."""
+        self._pid += 1
+        return self._pid
