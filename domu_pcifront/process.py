@@ -52,7 +52,7 @@ class DomUProcess:
 
     def __init__(self, config: dict[str, Any]) -> None:
         clock = RealClock(config["epoch"])
-        path = Path(config["run"]) / "journal" / f"{config['name']}.{config['domid']}.mpk"
+        path = Path(config["run"]) / "journal" / f"{config['name']}@{config['domid']}.mpk"
         self.kernel = Kernel(config["name"], clock, JournalFile(path), panic_on_oops=False)
         self.loop = Loop(self.kernel)
         decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}

@@ -12,10 +12,12 @@ from hypervisor_stub.machine import Machine
 from hypervisor_stub.toolstack import Toolstack
 from hypervisor_stub.xenstore_ls import xenstore_ls
 from hypervisor_stub.xl import Xl
+from kernel_stub.kernel import MS
 from kernel_stub.rpc import Rpc, RpcError
 from protocol.topology import GuestSpec
 
 SELF = "hypervisor"
+READY_POLL_MS = 2
 
 
 class Control:
@@ -30,6 +32,7 @@ class Control:
             "status": (0, self._status),
             "xenstore-ls": (1, self._xenstore_ls),
             "boot": (0, self._boot),
+            "wait-ready": (0, self._wait_ready),
             "stop": (0, on_stop),
         }
 
@@ -78,6 +81,16 @@ class Control:
     def ready(self) -> bool:
         """dom0 is there and every autostart guest is up."""
         return self._machine.dom0 is not None and all(self._is_up(spec) for spec in self._autostart())
+
+    async def _wait_ready(self) -> bool:
+        """Answer once ``ready`` holds; False if that takes longer than a guest may take to connect."""
+        machine = self._machine
+        deadline = machine.deadline(machine.host.timing.connect_grace_ms)
+        while not self.ready():
+            if machine.kernel.now() > deadline:
+                return False
+            await machine.kernel.sleep(READY_POLL_MS * MS)
+        return True
 
     def _autostart(self) -> list[GuestSpec]:
         return [spec for spec in self._machine.host.guests if spec.autostart]

@@ -78,11 +78,11 @@ class Domain:
         "life",
         "opened",
         "pid",
+        "procedure",
         "reason",
         "rpc",
         "spec",
         "supervisor",
-        "procedure",
         "teardown",
         "token",
     )  # fmt: skip

@@ -10,15 +10,14 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE / "_app" if (PACKAGE / "_app").is_dir() else PACKAGE.parent  # where the role packages are
 
 
 def activate() -> Path:
     """Put the folder of the role packages first on ``sys.path``; returns it."""
-    app = PACKAGE / "_app"
-    folder = app if app.is_dir() else PACKAGE.parent
-    if str(folder) not in sys.path[:1]:
-        sys.path.insert(0, str(folder))
-    return folder
+    if str(ROOT) not in sys.path[:1]:
+        sys.path.insert(0, str(ROOT))
+    return ROOT
 
 
 def data_dir(name: str) -> Path:

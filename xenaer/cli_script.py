@@ -71,7 +71,7 @@ def demo(
 def system_for(script: Script, world: World) -> Iterator[System]:
     """A fresh system for one script: in virtual time, or as processes in a temporary run directory."""
     if world is World.SIMULATION:
-        from xenaer.simulation import SimSystem  # noqa: PLC0415
+        from xenaer.simulation.system import SimSystem  # noqa: PLC0415
 
         system: System = SimSystem(script.host)
         try:

@@ -158,11 +158,11 @@ class _Reader:
         for port in self.empty:
             self._number_empty(port)
         for (segment, bus), owner in self.buses.items():
-            port = next((p for p in self.functions.values() if self._intrudes(owner, segment, bus, p)), None)
-            if port is not None:
-                buses = f"{port.secondary:02x} to {port.subordinate:02x}"
-                text = f"bus {bus:02x} below {owner} lies within the buses of {port.bdf} ({buses}), which is not above it"
-                self.problem(self.places[owner], text)
+            other = next((p for p in self.functions.values() if self._intrudes(owner, segment, bus, p)), None)
+            if other is not None:
+                buses = f"{other.secondary:02x} to {other.subordinate:02x}"
+                text = f"bus {bus:02x} below {owner} lies within the buses of {other.bdf} ({buses})"
+                self.problem(self.places[owner], f"{text}, which is not above it")
 
     def _intrudes(self, owner: str, segment: int, bus: int, port: FunctionSpec) -> bool:
         """Lies a bus of ``owner`` in the range of ``port``, which does not lead to it."""

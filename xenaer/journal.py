@@ -55,7 +55,8 @@ class JournalSet:
         strands = []
         for path, offset in self._offsets.items():
             records, self._offsets[path] = read_journal(path, offset)
-            strands.append([entry(path.stem, record) for record in records])
+            party = path.stem.partition("@")[0]  # a guest has one file per incarnation
+            strands.append([entry(party, record) for record in records])
         return merge(strands)
 
 

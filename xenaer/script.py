@@ -157,7 +157,8 @@ def _check_file(script: Script, name: str) -> None:
     try:
         script.texts[name] = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ValueError(f"cannot read {path}: {reason.lower()}") from None
 
 
 def _check_regex(script: Script, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.text import Text
 
@@ -43,8 +44,8 @@ class Recovery:
     what: str = ""
     guest: str = ""
     phases: list[str] = field(default_factory=list)
-    asked: float | None = None
     outcome: str = "running"
+    word: str = ""  # outcome of the function itself, where the recovery says so
     end: float = 0.0
 
 
@@ -91,6 +92,13 @@ def vote_word(value: object) -> str:
     return result_name(value) if isinstance(value, int) else str(value or "")
 
 
+class _Lenient(dict[str, Any]):
+    """A record that has every field: a view must not fail because a journal of another version lacks one."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
 class Story:
     """Journal records in, lines out. ``emit`` gets every line as it is finished."""
 
@@ -100,6 +108,8 @@ class Story:
         self.owner = {a.bdf: guest.name for guest in host.guests if guest.autostart for a in guest.devices}
         self.recoveries: list[Recovery] = []
         self.kills: list[Kill] = []
+        self._killing: Kill | None = None  # the kill that has not ended yet
+        self._asked: dict[str, float] = {}  # function -> time of the question that is not answered yet
         self._resets: dict[str, float] = {}  # function -> time of its last reset
         self._gap = True  # the last line was empty
         self._table: dict[str, Callable[[Entry], None]] = {
@@ -110,6 +120,7 @@ class Story:
             "pciback.kill": self._given_up,
             "driver.callback": self._callback,
             "pci.reset": self._reset,
+            "recovery.outcome": self._outcome,
             "recovery.end": self._end,
             "kill.incident": self._incident,
             "kill.step": self._kill_step,
@@ -126,7 +137,7 @@ class Story:
         for item in items:
             handler = self._table.get(item["label"])
             if handler is not None:
-                handler(item)
+                handler(_Lenient(item))
 
     def interrupted(self) -> None:
         """Somebody else has written a line between those of the story."""
@@ -155,19 +166,20 @@ class Story:
         phase = str(item["phase"])
         if recovery is not None:
             recovery.phases.append(phase)
-            recovery.asked = item["t"]
             recovery.guest = recovery.guest or self.owner.get(item["subject"], "")
+        self._asked[item["subject"]] = item["t"]
         shaft = "─" * max(2, ARROW - len(phase) - 5)
-        self._rung(item, f"── {phase} {shaft}▶", "cyan", self.owner.get(item["subject"], "guest"))
+        guest = self.owner.get(item["subject"], "guest")
+        other = recovery is not None and recovery.bdf != item["subject"]
+        self._rung(item, f"── {phase} {shaft}▶", "cyan", f"{guest}  {short(item['subject'])}" if other else guest)
 
     def _answer(self, item: Entry) -> None:
-        recovery = self._recovery(item["subject"])
         situation = str(item["situation"])
-        if recovery is None or recovery.asked is None:
+        asked = self._asked.pop(item["subject"], None)
+        if asked is None:
             self._rung(item, f"✗ not asked: {situation}", "red")
             return
-        took = ms(item["t"] - recovery.asked).strip()
-        recovery.asked = None
+        took = ms(item["t"] - asked).strip()
         done = item["phase"] == "resume" and situation.startswith("answer-")
         answer = "done" if done else vote_word(item["answer"]) if situation.startswith("answer-") else situation
         colour = "green" if done or answer in GOOD_VOTES else "red"
@@ -182,29 +194,38 @@ class Story:
         self.emit(Text(f"{'':{RIGHT}}{text}"[:WIDTH], style="dim"))
 
     def _given_up(self, item: Entry) -> None:
-        self._rung(item, f"✗ gives {self.owner.get(item['subject'], 'the guest')} up in {item['phase']}", "bold red")
+        self._rung(item, f"✗ gives {self.owner.get(item['subject'], 'the guest')} up: aerfail", "bold red")
 
     def _reset(self, item: Entry) -> None:
         good = item["result"] == 0
         self._resets[item["subject"]] = item["t"]
+        if self._recovery(item["subject"]) is None and self._killing is None:
+            return  # a reset of the toolstack, before a device is given away
         text = f"↻ {item['method']} reset of {self._name(item['subject'])}: {'done' if good else item['result']}"
         self._rung(item, text, "magenta" if good else "bold red")
+
+    def _outcome(self, item: Entry) -> None:
+        recovery = self._recovery(item["subject"])
+        if recovery is not None and recovery.bdf == item["subject"]:
+            recovery.word = str(item["outcome"])
 
     def _end(self, item: Entry) -> None:
         recovery = self._recovery(item["subject"])
         if recovery is None:
             return
         good = end_is_good(item)
-        recovery.end, recovery.outcome = item["t"], "recovered" if good else "failed"
+        recovery.end, recovery.outcome = item["t"], recovery.word or ("recovered" if good else "failed")
         mark, colour = ("✔ recovered", "bold green") if good else ("✘ not recovered", "bold red")
         note = "" if item["verdict"] in ("successful", "failed") else f" ({item['verdict']})"
         took = ms(recovery.end - recovery.begin).strip()
         self._say(f"     {mark}: {self._name(recovery.bdf)} after {took}{note}", colour)
-        self._say("")
+        if self._killing is None:
+            self._say("")
 
     # -- kill, life and devices ----------------------------------------------------------------
     def _incident(self, item: Entry) -> None:
-        self.kills.append(Kill(item["subject"], item["t"], str(item["policy"])))
+        self._killing = Kill(item["subject"], item["t"], str(item["policy"]))
+        self.kills.append(self._killing)
         self._say(f"     ☠ {item['subject']} is killed (policy {item['policy']})", "bold red")
 
     def _kill_step(self, item: Entry) -> None:
@@ -227,9 +248,10 @@ class Story:
 
     def _destroyed(self, item: Entry) -> None:
         kill = self._kill(item["subject"])
-        if kill is not None and not kill.end:
-            kill.end = item["t"]
         self._say(f"     ▪ domain {item['domid']} ({item['subject']}) is gone", "dim")
+        if kill is not None and kill is self._killing:
+            kill.end, self._killing = item["t"], None
+            self._say("")
 
     def _created(self, item: Entry) -> None:
         self._say(f"     ▫ domain {item['domid']} ({item['subject']}, {item['type']}) is created", "dim")
@@ -266,7 +288,8 @@ class Story:
 
     def _rung(self, item: Entry, middle: str, colour: str, right: str = "") -> None:
         recovery = self._recovery(item["subject"])
-        since = f"+{ms(item['t'] - recovery.begin)}" if recovery is not None else ""
+        begun = recovery or self._killing
+        since = f"+{ms(item['t'] - begun.begin)}" if begun is not None else ""
         line = Text()
         line.append(f"     {since:<13}   {item['party']:<6}", style="dim")
         line.append(f"{middle:<{ARROW}}", style=colour)

@@ -16,7 +16,7 @@ from protocol.topology import FunctionSpec, HostSpec
 from xenaer.script import Script
 from xenaer.script_form import StepForm
 from xenaer.script_judge import describe
-from xenaer.script_run import StepResult
+from xenaer.script_run import PASSIVE, StepResult
 from xenaer.story import WIDTH, Story, ms, short
 
 KIND_WORDS = {
@@ -123,7 +123,7 @@ class View:
         line = Text()
         line.append(f"{result.number:3} ", style="dim")
         line.append("✔ " if result.good else "✘ ", style="bold green" if result.good else "bold red")
-        line.append(result.name, style="" if result.good else "bold red")
+        line.append(result.name, style=("dim" if result.action in PASSIVE else "bold") if result.good else "bold red")
         if result.text and result.action in ("workload", "touch", "inject", "attach"):
             line.append(f"  {result.text}", style="dim")
         elif not result.good:

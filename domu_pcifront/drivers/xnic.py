@@ -90,7 +90,7 @@ class XNic(QueueDriver):
         self._send(waiting)
         while waiting:
             await self.until(self._news)
-            if False:
+            if self._lost():
                 self.dev.trace("driver.reissue", len(waiting))
                 self._send(waiting)
             while waiting and self._received():

@@ -12,10 +12,11 @@ from typing import Any
 from hypervisor_stub.hypervisor import Hypervisor
 from kernel_stub.kernel import MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
+from kernel_stub.sync import Work
 from protocol.codec import Decoder, encode
 from protocol.messages import TO_CONTROL, TO_DOM0, TO_DOMU, TO_HYPERVISOR, TO_SUPERVISOR
 from protocol.ports import Message, Record
-from protocol.topology import AssignmentSpec, FunctionSpec, GuestDriverSpec, GuestSpec, HostSpec, TimingSpec
+from protocol.topology import GUEST, AssignmentSpec, FunctionSpec, GuestDriverSpec, GuestSpec, HostSpec, TimingSpec
 from protocol.xenbus import BACKEND_ROOT, backend_dir, frontend_dir
 
 CARD = "0000:03:00.0"
@@ -195,13 +196,17 @@ class FakeDom0:
         self.bad_check: set[str] = set()
         self.drivers = {CARD: "pciback", CARD_1: "pciback", SPARE: "nvme"}
         self._watched: set[int] = set()
+        self._xenwatch = Work(world.kernel, "xenwatch", self._look)
         answers: dict[str, Callable[..., Any]] = {
             "hw_assign": lambda bdf, domid: f"devbus-{domid}",
             "hw_deassign": lambda bdf: None,
             "hw_block_dma": lambda bdf: None,
             "hw_reset": self._reset,
             "hw_restore": lambda bdf: None,
-            "hw_check": lambda bdf: [bdf not in self.bad_check, "BARs read back as zero" if bdf in self.bad_check else ""],
+            "hw_check": lambda bdf: [
+                bdf not in self.bad_check,
+                "BARs read back as zero" if bdf in self.bad_check else "",
+            ],
             "pci_slots": lambda: [[bdf, driver] for bdf, driver in self.drivers.items()],
             "pci_seize": self._seize,
             "pci_release": lambda bdf, driver: self.drivers.update({bdf: driver}),
@@ -239,7 +244,7 @@ class FakeDom0:
 
     # -- a small pciback -----------------------------------------------------------------------
     def _xs_event(self, path: str, token: str) -> None:
-        self.world.kernel.spawn(self._look(), "xenwatch")
+        self._xenwatch.queue()
 
     async def read(self, path: str) -> str:
         try:
@@ -266,14 +271,12 @@ class FakeDom0:
         if domid not in self._watched:
             self._watched.add(domid)
             await self.rpc.call("xs_watch", f"{fe}/state", f"fe-{domid}")
-        pair = (await self.read(f"{be}/state"), await self.read(f"{fe}/state"))
-        if pair[0] in ("1", "3"):
+        state, front = await self.read(f"{be}/state"), await self.read(f"{fe}/state")
+        if state in ("1", "3") or (state, front) == ("7", "7"):
             await self._export(be)
-        new = {("1", "1"): "3", ("3", "3"): "4", ("7", "7"): "8", ("8", "4"): "4"}.get(pair)
-        if pair == ("7", "7"):
-            await self._export(be)
-        if new:
-            await self.write(f"{be}/state", new)
+        new = {("3", "3"): "4", ("7", "7"): "8", ("8", "4"): "4"}.get((state, front))
+        if state == "1" or new:
+            await self.write(f"{be}/state", new or "3")
 
     async def _export(self, be: str) -> None:
         for number in range(int(await self.read(f"{be}/num_devs") or "0")):
@@ -346,10 +349,10 @@ class FakeGuest:
     async def start(self) -> None:
         self.config = await self.rpc.call("hello", "domu", self.token)
         self.log.append(("hello",))
-        if b'"type":"pv"' not in self.config["guest"] or b'"front":false' in self.config["guest"]:
-            return
-        await self._state("3")
-        await self.rpc.call("xs_watch", f"{backend_dir(self.domid)}/state", "be")
+        spec = GUEST.validate_json(self.config["guest"])
+        if spec.type == "pv" and spec.front and spec.devices:
+            await self._state("3")
+            await self.rpc.call("xs_watch", f"{backend_dir(self.domid)}/state", "be")
 
     async def _state(self, value: str) -> None:
         await self.rpc.call("xs_write", 0, f"{frontend_dir(self.domid)}/state", value.encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hypervisor_stub.fakes import CARD, CARD_1, World, make_guest, make_host
+from tests.hypervisor_stub.fakes import CARD, CARD_1, SPARE, World, make_guest, make_host
 
 BE = "/local/domain/0/backend/pci/1/0"
 FE = "/local/domain/1/device/pci/0"
@@ -51,9 +51,11 @@ def test_attach_waits_ten_seconds_for_the_backend() -> None:
 
 
 def test_attach_all_functions_of_a_slot() -> None:
-    world = World(make_host(make_guest(devices=()))).booted()
+    world = World(make_host(make_guest(devices=(SPARE,)))).connect_all()
+    world.xl(f"pci-assignable-add {SPARE}")
+    world.ctl("boot")
     assert world.xl("pci-attach guest1 03:00.*")[0] == 0
-    assert world.xl("pci-list guest1")[1] == f"Vdev Device\n00.0 {CARD}\n01.0 {CARD_1}\n"
+    assert world.xl("pci-list guest1")[1] == f"Vdev Device\n00.0 {SPARE}\n01.0 {CARD}\n02.0 {CARD_1}\n"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,11 @@ LISTING = f"""\
 
 def test_listing_of_a_connected_guest() -> None:
     world = World(make_host(make_guest(devices=(CARD, CARD_1)))).booted()
-    assert world.ctl("xenstore-ls", "/local/domain/0/backend/pci") == LISTING
+    lines = world.ctl("xenstore-ls", "/local/domain/0/backend/pci").splitlines()
+    # Where pciback's own nodes come between T1 and T2 is a matter of speed.
+    assert sorted(lines) == sorted(LISTING.splitlines())
+    by_toolstack = [line for line in LISTING.splitlines() if not any(n in line for n in ("/vdev-", "/root"))]
+    assert [line for line in lines if line in by_toolstack] == by_toolstack
     assert world.ctl("xenstore-ls", "/local/domain/1/device") == (
         '/local/domain/1/device/pci = ""   (n0,r1)\n'
         '/local/domain/1/device/pci/0 = ""   (n1,r0)\n'
@@ -59,7 +63,7 @@ def test_order_of_the_whole_tree() -> None:
 
 def test_hvm_gets_a_slot_and_no_connection() -> None:
     world = World(make_host(make_guest(type="hvm"))).connect_all()
-    assert world.ctl("boot") == [["guest1", "started"]]
+    assert world.ctl("boot") == (("guest1", "started"),)
     assert world.read(f"{BE}/vdevfn-0") == "18"
     assert (world.read(f"{BE}/state"), world.read("/local/domain/1/device/pci/0/state")) == ("3", "1")
     order = [line.split(" ")[0].rpartition("/")[2] for line in world.ctl("xenstore-ls", BE).splitlines()]
@@ -68,7 +72,7 @@ def test_hvm_gets_a_slot_and_no_connection() -> None:
 
 def test_boot_connects_and_opens_the_device_bus_after_hello() -> None:
     world = World(make_host(make_guest(devices=(CARD, CARD_1)))).connect_all()
-    assert world.ctl("boot") == [["guest1", "connected"]]
+    assert world.ctl("boot") == (("guest1", "connected"),)
     assert world.guest().log == [("hello",), ("devbus_open", "devbus-1")]
     assert world.guest().config["domid"] == 1
     assert world.dom0.ops("hw_reset", "hw_assign") == [
@@ -83,7 +87,7 @@ def test_boot_connects_and_opens_the_device_bus_after_hello() -> None:
 def test_boot_waits_no_longer_than_the_grace_time() -> None:
     host = make_host(timing=TimingSpec(connect_grace_ms=500))
     world = World(host, guests_answer=False).connect_all()
-    assert world.ctl("boot") == [["guest1", "not connected: backend state 3, frontend state 1"]]
+    assert world.ctl("boot") == (("guest1", "not connected: backend state 3, frontend state 1"),)
     assert world.ctl("status")["ready"] is False
 
 
@@ -94,10 +98,10 @@ def test_guests_that_do_not_start_by_themselves_are_left() -> None:
 
 def test_create_refuses_a_device_that_is_not_assignable() -> None:
     world = World(make_host(make_guest(devices=(CARD, SPARE)))).connect_all()
-    ((name, text),) = world.ctl("boot")
+    ((_, text),) = world.ctl("boot")
     assert text.endswith("Domain 1:PCI device 0:4:0.0 is not assignable")
-    assert "libxl__device_pci_add failed for PCI device 0:4:0.0 (rc -3)" in world.console[-3] + world.console[-1]
-    assert world.ctl("status")["domains"] == []
+    assert world.console[-1].endswith("libxl__device_pci_add failed for PCI device 0:4:0.0 (rc -3)")
+    assert not world.ctl("status")["domains"]
     assert world.read("/local/domain/0/backend/pci") is None
     assert world.read("/libxl/pci/0000-03-00-0/domid") is None
     assert world.supervisors["guest1"].guest is None
@@ -122,7 +126,7 @@ def test_create_without_supervisor() -> None:
 def test_failed_reset_before_attach_is_ignored() -> None:
     world = World().connect_all()
     world.dom0.broken_reset.add(CARD)
-    assert world.ctl("boot") == [["guest1", "connected"]]
+    assert world.ctl("boot") == (("guest1", "connected"),)
     assert any(f"write to /sys/bus/pci/devices/{CARD}/reset failed" in line for line in world.console)
 
 

@@ -126,7 +126,13 @@ def test_status() -> None:
     assert status["ready"] is True
     assert status["dom0"] is True
     (domain,) = status["domains"]
-    assert (domain["name"], domain["state"], domain["pid"], domain["be"], domain["fe"]) == ("guest1", "-b----", 1001, 4, 4)
+    assert (domain["name"], domain["state"], domain["pid"], domain["be"], domain["fe"]) == (
+        "guest1",
+        "-b----",
+        1001,
+        4,
+        4,
+    )
     assert domain["devices"][0]["bdf"] == CARD
     assert status["devices"][0] == {"bdf": CARD, "domain": "guest1", "fault": ""}
 

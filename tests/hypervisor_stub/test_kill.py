@@ -63,7 +63,7 @@ def test_kill_4_4_dom0_hears_of_the_stop_only_after_the_death() -> None:
     assert world.dom0.events == []
     world.supervisors["guest1"].die(1, 9)
     world.settle()
-    assert world.dom0.events == [("domain_stopped", 1)]
+    assert world.dom0.events == [("domain_stopped", 1, "kill")]
 
 
 def test_kill_4_2_a_supervisor_that_does_not_report_delays_by_its_deadline_only() -> None:
@@ -254,7 +254,7 @@ def test_destroy_hardened_stops_first_and_resets_once() -> None:
     assert world.xl("destroy guest1") == (0, "", "")
     assert world.steps() == KILL[1:]
     assert world.dom0.ops("hw_reset") == [("hw_reset", CARD)]
-    assert world.dom0.events[0] == ("domain_stopped", 1)
+    assert world.dom0.events[0] == ("domain_stopped", 1, "destroy")
 
 
 def test_destroy_linux_detaches_while_the_guest_runs() -> None:

@@ -59,23 +59,23 @@ def test_death_closes_all_ports(channels: EventChannels, posted: list[tuple[Any,
 )
 def test_bind_errors_einval(channels: EventChannels, domid: int, remote: int, port: int) -> None:
     channels.alloc_unbound(7, 0)
-    with pytest.raises(RpcError, match="^EINVAL$"):
+    with pytest.raises(RpcError, match=r"^EINVAL$"):
         channels.bind_interdomain(domid, remote, port, "a")
 
 
 def test_bind_twice_einval(channels: EventChannels) -> None:
     port = channels.alloc_unbound(7, 0)
     channels.bind_interdomain(0, 7, port, "a")
-    with pytest.raises(RpcError, match="^EINVAL$"):
+    with pytest.raises(RpcError, match=r"^EINVAL$"):
         channels.bind_interdomain(0, 7, port, "a")
-    with pytest.raises(RpcError, match="^EINVAL$"):
+    with pytest.raises(RpcError, match=r"^EINVAL$"):
         channels.close(7, 4000)
 
 
 def test_no_free_port_enospc(channels: EventChannels) -> None:
     for _ in range(FIRST_PORT, MAX_PORTS):
         channels.alloc_unbound(7, 0)
-    with pytest.raises(RpcError, match="^ENOSPC$"):
+    with pytest.raises(RpcError, match=r"^ENOSPC$"):
         channels.alloc_unbound(7, 0)
 
 
@@ -90,7 +90,7 @@ def test_grant_map_end(grants: GrantTables) -> None:
     ref = grants.grant(7, 0, False, b"page")
     assert ref == FIRST_REF
     assert grants.map(0, 7, ref) == b"page"
-    with pytest.raises(RpcError, match="^EBUSY$"):
+    with pytest.raises(RpcError, match=r"^EBUSY$"):
         grants.end(7, ref)
     grants.unmap(0, 7, ref)
     grants.end(7, ref)
@@ -119,7 +119,7 @@ def test_dead_domain_keeps_mapped_pages_until_unmapped(grants: GrantTables) -> N
     grants.map(0, 7, ref)
     grants.release(7)
     assert grants.is_zombie(7)
-    with pytest.raises(RpcError, match="^bad_domain$"):
+    with pytest.raises(RpcError, match=r"^bad_domain$"):
         grants.map(0, 7, other)
     grants.unmap(0, 7, ref)
     assert not grants.is_zombie(7)

@@ -54,7 +54,8 @@ def test_list(world: World) -> None:
             "pci-attach guest1",
             2,
             "",
-            "'xl pci-attach' requires at least 2 arguments.\n\nUsage: xl [-vfN] pci-attach <Domain> <PCI_SPEC_STRING>\n",
+            "'xl pci-attach' requires at least 2 arguments.\n\n"
+            "Usage: xl [-vfN] pci-attach <Domain> <PCI_SPEC_STRING>\n",
         ),
         ("create nobody", 1, "", "nobody: no such guest in the host file; it has: guest1\n"),
     ],

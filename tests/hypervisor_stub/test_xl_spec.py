@@ -26,7 +26,9 @@ def test_bdf_accepted(text: str, expected: tuple[Sbdf, int]) -> None:
     assert parse_bdf(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "03:20.0", "03:00.8", "10000:03:00.0", "100:00.0", "03:00", "g3:00.0", "03:00.0 "])
+@pytest.mark.parametrize(
+    "text", ["", "03:20.0", "03:00.8", "10000:03:00.0", "100:00.0", "03:00", "g3:00.0", "03:00.0 "]
+)
 def test_bdf_refused(text: str) -> None:
     with pytest.raises(SpecError):
         parse_bdf(text)

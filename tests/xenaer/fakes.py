@@ -43,9 +43,10 @@ class FakeStub:
         if op == "hello":
             return ("ok", serial, {})
         target, verb, words = args
-        self.asked.append((target, verb, list(words)))
+        words = [list(word) if isinstance(word, tuple) else word for word in words]
+        self.asked.append((target, verb, words))
         try:
-            return ("ok", serial, self._answer(target, verb, list(words)))
+            return ("ok", serial, self._answer(target, verb, words))
         except ControlError as error:
             return ("error", serial, str(error))
 

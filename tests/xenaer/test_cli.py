@@ -56,10 +56,13 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStub]:
     [
         (["touch", "1:0.1"], ("dom0", "touch", ["0000:01:00.1"])),
         (["inject", "01:00.0", "UNSUP"], ("dom0", "inject", [NIC0, 0, 1 << 20, [0, 0, 0, 0]])),
-        (["inject", "01:00.0", "rxerr", "DLP", "--header", "1 0x2,3 4"], ("dom0", "inject", [NIC0, 1, 16, [1, 2, 3, 4]])),
+        (["inject", "01:00.0", "rxerr", "DLP", "--header", "1 0x2,3 4"],
+         ("dom0", "inject", [NIC0, 1, 16, [1, 2, 3, 4]])),
         (["xl", "list"], ("hypervisor", "xl", ["list"])),
-        (["xl", "pci-attach", "g", "01:00.0,permissive=1"], ("hypervisor", "xl", ["pci-attach", "g", "01:00.0,permissive=1"])),
-        (["xl", "pci-assignable-add", "-n", "x", "01:00.0"], ("hypervisor", "xl", ["pci-assignable-add", "-n", "x", "01:00.0"])),
+        (["xl", "pci-attach", "g", "01:00.0,permissive=1"],
+         ("hypervisor", "xl", ["pci-attach", "g", "01:00.0,permissive=1"])),
+        (["xl", "pci-assignable-add", "-n", "x", "01:00.0"],
+         ("hypervisor", "xl", ["pci-assignable-add", "-n", "x", "01:00.0"])),
         (["xl", "--help"], ("hypervisor", "xl", ["--help"])),
         (["xenstore-ls"], ("hypervisor", "xenstore-ls", ["/"])),
         (["xenstore-ls", "/local"], ("hypervisor", "xenstore-ls", ["/local"])),
@@ -140,7 +143,7 @@ MISTAKES = [
     (["run", "2008-letter", "--host", "nix"], "in hosts; allowed"),
     (["run", "2008-letter", "--world", "mars"], "'mars' is not one of"),
     (["schema", "hosts"], "did you mean 'host'?"),
-    (["process", "domu"], "no process role 'domu'; allowed: hypervisor, dom0, guest"),
+    (["process", "domu"], "no process role 'domu'; did you mean 'dom0'? allowed: hypervisor, dom0, guest"),
     (["process", "dom0", "x"], "'x' is not an option"),
 ]
 

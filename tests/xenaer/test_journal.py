@@ -82,7 +82,8 @@ def test_strands_leave_out_times_and_what_the_environment_draws() -> None:
 
 
 def test_strands_compare_order_within_and_not_between() -> None:
-    a, b, c = (entry("dom0", (t, "aer", "recovery.phase", s, p)) for t, s, p in ((1, "x", "a"), (2, "y", "b"), (3, "x", "c")))
+    rows = ((1, "x", "a"), (2, "y", "b"), (3, "x", "c"))
+    a, b, c = (entry("dom0", (time, "aer", "recovery.phase", subject, phase)) for time, subject, phase in rows)
     assert strands([a, b, c]) == strands([a, c, b])
     assert strands([a, b, c]) != strands([c, b, a])
     assert differences([a, b, c], [b, a, c]) == []

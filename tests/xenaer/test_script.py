@@ -25,7 +25,7 @@ MISTAKES = [
     ("unknown action", "  - injekt: {device: nic0}\n", 4, "steps[0].injekt", ["'inject'"]),
     ("two actions", "  - {sleep: {ms: 1}, touch: {device: nic0}}\n", 4, "steps[0]", ["exactly one of", "touch, sleep"]),
     ("no action", "  - name: a\n", 4, "steps[0]", ["has none"]),
-    ("unknown key", "  - touch: {devize: nic0}\n", 4, "steps[0].touch.devize", ["'device'", "allowed: device, function"]),
+    ("unknown key", "  - touch: {devize: nic0}\n", 4, "steps[0].touch.devize", ["'device'", "allowed: device,"]),
     ("missing key", "  - attach: {guest: fresh}\n", 4, "steps[0].attach", ["'device' is missing"]),
     ("unknown device", "  - touch: {device: nic9}\n", 4, "steps[0].touch.device", ["'nic9'", "allowed: nic0, nic1"]),
     ("not an address", "  - touch: {device: '01:00'}\n", 4, "steps[0].touch.device", ["BB:DD.F"]),
@@ -34,11 +34,13 @@ MISTAKES = [
     ("nothing to wait for", "  - wait: {within_s: 1}\n", 4, "steps[0].wait", ["for, connected, gone"]),
     ("unknown error", "  - inject: {device: nic0, errors: [BOGUS]}\n", 4, "steps[0].inject.errors", ["BOGUS", "UNSUP"]),
     ("no error", "  - inject: {device: nic0, errors: []}\n", 4, "steps[0].inject.errors", ["at least 1"]),
-    ("short header", "  - inject: {device: nic0, errors: [DLP], header: [1]}\n", 4, "steps[0].inject.header", ["at least 4"]),
+    ("short header", "  - inject: {device: nic0, errors: [DLP], header: [1]}\n", 4,
+     "steps[0].inject.header", ["at least 4"]),
     ("unknown label", "  - wait: {for: {label: aer.eror}}\n", 4, "steps[0].wait.for.label", ["'aer.error'"]),
     ("bad expression", "  - expect: {log: {line: '('}}\n", 4, "steps[0].expect.log.line", ["regular expression"]),
     ("missing file", "  - aer-inject: {file: nix.aer}\n", 4, "steps[0].aer-inject.file", ["no such file", "nix.aer"]),
-    ("bad outcome", "  - expect: {verdict: {device: nic0, outcome: fine}}\n", 4, "steps[0].expect.verdict.outcome", ["recovered"]),
+    ("bad outcome", "  - expect: {verdict: {device: nic0, outcome: fine}}\n", 4,
+     "steps[0].expect.verdict.outcome", ["recovered"]),
     ("no steps", "  []\n", 3, "steps", ["at least 1"]),
 ]  # fmt: skip
 
@@ -56,7 +58,7 @@ def test_mistake_is_named(tmp_path: Path, steps: str, line: int, where: str, wor
         load_script(path)
     begin = f"{path}:{line}: {where}: "
     found = caught.value.problems
-    assert any(item.lower().startswith(begin.lower()) and all(w.lower() in item.lower() for w in words) for item in found), found
+    assert any(item.startswith(begin) and all(word in item for word in words) for item in found), found
 
 
 def test_a_script_needs_a_host(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_script_needs_a_host(tmp_path: Path) -> None:
 
 def test_mistakes_of_the_host_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path, "  - sleep: {ms: 1}\n", "name: x\nhost: nix.yaml\nsteps:\n")
-    with pytest.raises(ScriptError, match="nix.yaml: no such file"):
+    with pytest.raises(ScriptError, match=r"nix\.yaml: no such file"):
         load_script(path)
 
 
@@ -112,7 +114,7 @@ class Machine:
         if argv[0] == "list":
             letters = self.letters.get(argv[1])
             row = f"{argv[1]:<40} {7:5} {64:5} {1:5}     {letters}  {0.1:8.1f}\n"
-            return (0, "Name ID Mem\n" + row, "") if letters else (1, "", f"{argv[1]} is an invalid domain identifier\n")
+            return (0, "Name ID Mem\n" + row, "") if letters else (1, "", "invalid domain identifier\n")
         return self.xl_status, "", "no such thing\n" if self.xl_status else ""
 
 
@@ -141,7 +143,8 @@ def asked(runner: Runner) -> list[tuple[str, str, list[Any]]]:
         ("touch: {device: nic0, function: 1}", ("dom0", "touch", ["0000:01:00.1"])),
         ("touch: {device: '00:1f.7'}", ("dom0", "touch", ["0000:00:1f.7"])),
         ("inject: {device: nic1, errors: [UNSUP, RxErr]}", ("dom0", "inject", [NIC1, 1, 1 << 20, [0, 0, 0, 0]])),
-        ("inject: {device: nic1, errors: [DLP], header: [1, 2, 3, 4]}", ("dom0", "inject", [NIC1, 0, 16, [1, 2, 3, 4]])),
+        ("inject: {device: nic1, errors: [DLP], header: [1, 2, 3, 4]}",
+         ("dom0", "inject", [NIC1, 0, 16, [1, 2, 3, 4]])),
         ("aer-inject: {text: 'AER BUS 1 DEV 0 FN 0 COR RCVR'}",
          ("dom0", "aer-inject", ["AER BUS 1 DEV 0 FN 0 COR RCVR", "<text>"])),
         ("attach: {guest: fresh, device: nic1}", ("hypervisor", "xl", ["pci-attach", "fresh", NIC1])),
@@ -327,7 +330,13 @@ def test_capability_lists_that_go_round_end() -> None:
 
 @pytest.mark.parametrize(
     ("letters", "state"),
-    [("r-----", "running"), ("-b----", "running"), ("--p---", "paused"), ("---sc-", "shutdown"), ("-----d", "shutdown")],
+    [
+        ("r-----", "running"),
+        ("-b----", "running"),
+        ("--p---", "paused"),
+        ("---sc-", "shutdown"),
+        ("-----d", "shutdown"),
+    ],
 )
 def test_states_of_xl_list(letters: str, state: str) -> None:
     """xen-pci.md 9.3."""

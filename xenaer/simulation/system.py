@@ -11,6 +11,7 @@ from kernel_stub.kernel import MS
 from kernel_stub.rpc import RpcError
 from protocol.ports import Record
 from protocol.topology import HostSpec
+from xenaer.control import ControlError
 from xenaer.journal import entry
 from xenaer.simulation.links import SimEndpoints
 from xenaer.simulation.parties import SimParts, SimRunner
@@ -18,7 +19,7 @@ from xenaer.simulation.parties import SimParts, SimRunner
 CTL_LIMIT_MS = 3_600_000  # virtual time that one control request may take
 
 
-class SimError(Exception):
+class SimError(ControlError):
     """A control request was refused, or never answered."""
 
 

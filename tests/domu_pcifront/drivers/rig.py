@@ -129,6 +129,7 @@ class FakeConfig:
         self.data = bytearray(256)
         self.writes: list[tuple[int, int, int]] = []
         self.present = True
+        self.permissive = True  # False: of what a driver writes, only Command arrives (CFG-4)
         self.vector = 55  # what enable_msi answers
         for offset, size, value in (
             (0x00, 4, 0x10411AF4), (0x04, 4, 0x00100000), (0x10, 4, 0xFE000000), (0x34, 1, CAP_EXP),
@@ -147,7 +148,7 @@ class FakeConfig:
 
     async def write(self, devfn: int, offset: int, size: int, value: int) -> None:
         self.writes.append((offset, size, value))
-        if self.present:
+        if self.present and (self.permissive or offset == 4):
             self.poke(offset, size, value)
 
     async def enable_msi(self, devfn: int) -> int:
@@ -198,9 +199,10 @@ class Hardware:
             self.rpc.post("msi", DEVFN, vector)
 
     def bus_reset(self) -> None:
-        """Registers of the model, Command and MSI are lost, base addresses come back (H18)."""
+        """Registers of the model, Command, Device Control and MSI are lost."""
         self.model.reset()
         self.config.poke(4, 2, 0)
+        self.config.poke(CAP_EXP + 8, 2, 0)
         self.config.poke(CAP_MSI + 2, 2, 0)
 
 

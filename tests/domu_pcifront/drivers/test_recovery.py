@@ -13,7 +13,7 @@ from protocol.block import SECTOR_SIZE
 from protocol.device_regs import BAR, Reg, Status
 from protocol.ers import ChannelState, ErsResult, Phase
 from protocol.nic import MAC, PEER_MAC, Frame, decode, echo
-from tests.domu_pcifront.drivers.rig import CAP_MSI, Rig
+from tests.domu_pcifront.drivers.rig import CAP_EXP, CAP_MSI, Rig
 
 BOTH = pytest.mark.parametrize(
     ("model", "cls", "slow"), [("nic", XNic, "wire_ns"), ("block", XBlk, "access_ns")], ids=["xnic", "xblk"]
@@ -71,11 +71,25 @@ def test_frozen_error_and_reset_restore_everything(model: str, cls: type[PciDriv
     rig.world.do(driver.workload(20))
     reset_recovery(rig, driver)
     assert rig.config.peek(4, 2) & 6 == 6  # memory decoding and bus master
+    assert rig.config.peek(CAP_EXP + 8, 2) == 0xF
     assert rig.config.peek(CAP_MSI + 2, 2) & 1
     assert rig.world.do(driver.workload(20)) == 20
     phases = [fields[0] for fields in rig.world.labels("driver.callback")]
     assert phases == ["error_detected", "slot_reset", "resume"]
     assert "xnic 0000:00:00.0: error_detected state=2 -> 3 NEED_RESET".replace("xnic", cls.name) in rig.world.log
+
+
+@BOTH
+def test_msi_is_asked_for_again_where_a_guest_cannot_restore_it(model: str, cls: type[PciDriver], slow: str) -> None:
+    """xen-pci.md 6.6: a write of MSI control is refused, so the operation has to be repeated."""
+    rig = Rig(model)
+    rig.config.permissive = False
+    driver = rig.bind(cls, poll_ms=1_000)
+    reset_recovery(rig, driver)
+    assert rig.config.peek(CAP_MSI + 2, 2) & 1
+    before = rig.world.clock.time
+    assert rig.world.do(driver.workload(5)) == 5
+    assert rig.world.clock.time == before  # by interrupt, not by polling
 
 
 @BOTH

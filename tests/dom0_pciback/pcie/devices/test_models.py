@@ -17,7 +17,8 @@ BASE = 0x1000
 
 
 class Clock:
-    time = 0
+    def __init__(self) -> None:
+        self.time = 0
 
     def now(self) -> int:
         return self.time
@@ -173,6 +174,33 @@ def test_block_commands_are_checked(data: bytes, status: int) -> None:
     kernel.run()
     assert block.COMPLETION.unpack_from(bus.memory, block.COMPLETION_OFFSET) == (status, 9)
     assert bus.interrupts == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "option"), [("nic", nic.TX_RING, "wire_ns"), ("block", block.QUEUE, "access_ns")]
+)
+def test_work_from_before_a_reset_does_not_use_the_ring_of_after(name: str, at: int, option: str) -> None:
+    clock, bus = Clock(), Bus()
+    kernel = Kernel("dom0", clock, Journal())
+    options: dict[str, Any] = {option: 1000}
+    model: Any = make_model(name, kernel, bus, **options)
+    bus.memory[:32] = (
+        command(block.Op.READ) if name == "block" else nic.DESCRIPTOR.pack(BASE + 0x100, 64, 1, 0) + bytes(16)
+    )
+    program(model, at)
+    model.mmio_write(0, at + RingReg.TAIL, 4, 1)
+    kernel.run()
+    model.reset()
+    program(model, at)
+    clock.time = 5000
+    kernel.run()
+    assert bus.writes == 0
+    assert not model.mmio_read(0, Reg.STATUS, 4) & Status.HALTED
+    model.mmio_write(0, at + RingReg.TAIL, 4, 1)
+    kernel.run()
+    clock.time = 9000
+    kernel.run()
+    assert model.mmio_read(0, at + RingReg.HEAD, 4) == 1
 
 
 def test_large_transfers_move_everything() -> None:

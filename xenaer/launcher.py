@@ -1,0 +1,145 @@
+"""The launcher: one process that imports everything once and forks all parties of a system.
+
+It is the parent of the hypervisor stub, of dom0 and of the supervisors, notices every end, gives the others a
+moment to notice too, and leaves nothing behind: ``python -m xenaer.launcher RUN TRANSPORT``, with the host as
+JSON on standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from xenaer.boot import activate
+
+activate()
+
+from dom0_pciback.process import Dom0Options  # noqa: E402 - the roles are found only now
+from dom0_pciback.process import main as dom0_main  # noqa: E402
+from domu_pcifront.process import main as domu_main  # noqa: E402
+from hypervisor_stub.process import (  # noqa: E402
+    HypervisorOptions,
+    SupervisorOptions,
+    main_hypervisor,
+    main_supervisor,
+)
+from hypervisor_stub.zygote import die_with_parent  # noqa: E402
+from protocol.topology import HOST, HostSpec  # noqa: E402
+from protocol.transport_zmq import TransportError  # noqa: E402
+from xenaer.run_files import clean, system_file  # noqa: E402
+
+GRACE_S = 5.0  # how long the others may take to end after the first one has
+USAGE, BUG = 2, 70
+
+
+class Launcher:
+    """Parent of all processes of one system."""
+
+    def __init__(self, host: HostSpec, run: Path, transport: str) -> None:
+        self.host = host
+        self.run = run
+        self.epoch = time.monotonic_ns()
+        self.base = "tcp://127.0.0.1" if transport == "tcp" else f"ipc://{run}/s"
+        self.door = f"tcp://127.0.0.1:{_free_port()}" if transport == "tcp" else f"ipc://{run}/s/hypervisor"
+        self.children: dict[int, str] = {}
+        self.failed = 0
+
+    def start(self) -> None:
+        """Fork every process, then say where the system is."""
+        hypervisor = HypervisorOptions(self.host, [self.door], self.base, self.run, self.epoch)
+        self._fork("hypervisor", partial(main_hypervisor, hypervisor))
+        self._fork("dom0", partial(dom0_main, Dom0Options(self.door, self.base, self.run, self.epoch)))
+        for guest in self.host.guests:
+            options = SupervisorOptions(self.door, guest.name, self.run, self.epoch, domu_main)
+            self._fork(f"supervisor-{guest.name}", partial(main_supervisor, options))
+        content = {"address": self.door, "pid": os.getpid(), "host": self.host.name, "children": self.children}
+        fresh = self.run / "system.json.new"
+        fresh.write_text(json.dumps(content))
+        fresh.rename(system_file(self.run))
+
+    def _fork(self, name: str, main: Callable[[], int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            _child(name, main)
+        self.children[pid] = name
+
+    def wait(self) -> int:
+        """Until all have ended; after the first end the others get a moment, then SIGKILL. 1 if any failed."""
+        fds = {os.pidfd_open(pid): pid for pid in self.children}
+        deadline: float | None = None
+        while fds:
+            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = select.select(list(fds), [], [], timeout)[0]
+            if not ready:
+                self.kill()
+                deadline = None
+            for fd in ready:
+                self._ended(fds.pop(fd))
+                os.close(fd)
+                deadline = deadline or time.monotonic() + GRACE_S
+        return 1 if self.failed else 0
+
+    def kill(self) -> None:
+        """SIGKILL whoever is left."""
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _ended(self, pid: int) -> None:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        word = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        sys.stdout.write(f"{self.children.pop(pid)}: {word}\n")
+        sys.stdout.flush()
+        self.failed += code != 0
+
+
+def _child(name: str, main: Callable[[], int]) -> None:
+    """Run one party in a forked child; never returns."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    status = BUG
+    try:
+        status = main()
+    except TransportError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        status = USAGE
+    except Exception:  # a bug of ours: all that can be known about it goes to the launcher's log
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def main(argv: list[str]) -> int:
+    """Run a system until it ends; returns 1 if a process failed."""
+    run, transport = Path(argv[0]), argv[1]
+    launcher = Launcher(HOST.validate_json(sys.stdin.buffer.read()), run, transport)
+    signal.signal(signal.SIGTERM, lambda number, frame: launcher.kill())
+    try:
+        launcher.start()
+        return launcher.wait()
+    finally:
+        clean(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
