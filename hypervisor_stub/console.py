@@ -40,14 +40,10 @@ LINES: dict[str, Line] = {
     "not_assignable": Line("error", f"{_PCI}:1640:libxl__device_pci_add", "PCI device {short} is not assignable"),
     "not_attached": Line("error", f"{_PCI}:2011:do_pci_remove", "PCI device not attached to this domain"),
     "no_pciback": Line("error", f"{_PCI}:454:libxl_device_pci_assignable_list", "Looks like pciback driver not loaded"),
-    "pciback_not_loaded": Line(
-        "error", f"{_PCI}:712:pciback_dev_is_assigned", "Looks like pciback driver is not loaded"
-    ),
     "already_assigned": Line(
         "warning", f"{_PCI}:808:libxl__device_pci_assignable_add", "{bdf} already assigned to pciback"
     ),
     "no_device": Line("error", f"{_PCI}:798:libxl__device_pci_assignable_add", "Couldn't lstat {path}"),
-    "unbind_failed": Line("error", f"{_PCI}:815:libxl__device_pci_assignable_add", "Couldn't unbind {bdf} from driver"),
     "not_rebound": Line(
         "warning",
         f"{_PCI}:834:libxl__device_pci_assignable_add",

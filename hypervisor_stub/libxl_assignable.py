@@ -53,6 +53,7 @@ class LibxlAssignable:
             log.say("already_assigned", bdf=bdf)
         else:
             await self._seize(bdf, log)
+            await self._quarantine(bdf, log)
         if self._hardware.fault(bdf) and not await self._hardware.clear_fault(bdf):
             log.say("reset_failed", path=f"{SYSFS}/{bdf}/reset", reason=self._hardware.fault(bdf))
             raise LibxlError(ERROR_FAIL)
@@ -73,6 +74,11 @@ class LibxlAssignable:
             log.say("will_be_rebound", bdf=bdf, driver=known)
         else:
             log.say("not_rebound", bdf=bdf)
+
+    async def _quarantine(self, bdf: str, log: LibxlLog) -> None:
+        if await self._hardware.release(bdf) != "ok":
+            log.say("quarantine_failed", bdf=bdf)
+            raise LibxlError(ERROR_FAIL)
 
     async def remove(self, bdf: str, log: LibxlLog, *, rebind: bool) -> None:
         """Take from pciback; ``rebind`` gives it back to the driver it had. Raises LibxlError."""

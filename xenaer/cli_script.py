@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -61,7 +61,7 @@ def demo(
     with system_for(loaded, world) as system:
         runner = Runner(system, loaded)
         with View(loaded) as view:
-            runner.on_records, runner.on_begin, runner.on_step = view.story.feed, view.begin, view.step
+            runner.on_records, runner.on_begin, runner.on_step = view.records, view.begin, view.step
             good = run_and_save(runner, journal)
         view.summary(runner.results, str(journal or ""))
     raise typer.Exit(0 if good else 1)
@@ -143,10 +143,9 @@ def process(context: typer.Context, role: Annotated[str, typer.Argument(help="hy
     if role not in ROLES:
         raise StopError(f"no process role {role!r}; {closest(role, ROLES)}")
     options = parse_options(list(context.args))
-    from xenaer import local  # noqa: PLC0415
+    from xenaer import roles  # noqa: PLC0415
 
-    result: Any = local.run_process(role, options)
-    raise typer.Exit(int(result or 0))
+    raise typer.Exit(roles.run_process(role, options))
 
 
 def parse_options(words: list[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from protocol.ids import Sbdf
 from xenaer.cli_base import RunOption, StopError, connect, out, parse_header, shipped
 from xenaer.control import Control, read_system, run_dir
 from xenaer.host import load_host
-from xenaer.journal import Entry, JournalSet, dmesg_line, line, text_line
+from xenaer.journal import Entry, JournalSet, dmesg_line, line, party_of, text_line
 from xenaer.script_run import xl_result
 
 FOLLOW_S = 0.1
@@ -146,10 +146,10 @@ def dmesg(
 ) -> None:
     """The kernel log of a domain."""
     folder = run_dir(run)
-    parties = [Path(file).stem for file in read_system(folder).journals]
-    parties += [file.stem for file in (folder / "journal").glob("*.mpk")]
-    if domain not in parties:
-        raise StopError(f"no domain {domain!r} in this system; allowed: {', '.join(sorted(set(parties)))}")
+    files = [Path(file) for file in read_system(folder).journals] + list((folder / "journal").glob("*.mpk"))
+    domains = sorted({party_of(file) for file in files if not party_of(file).startswith(("hypervisor", "supervisor"))})
+    if domain not in domains:
+        raise StopError(f"no domain {domain!r} in this system; allowed: {', '.join(domains)}")
     form = "x" if decode else "r" if raw else ""
     for item in entries(folder, follow):
         if item["label"] == "printk" and item["party"] == domain:

@@ -55,9 +55,13 @@ class JournalSet:
         strands = []
         for path, offset in self._offsets.items():
             records, self._offsets[path] = read_journal(path, offset)
-            party = path.stem.partition("@")[0]  # a guest has one file per incarnation
-            strands.append([entry(party, record) for record in records])
+            strands.append([entry(party_of(path), record) for record in records])
         return merge(strands)
+
+
+def party_of(path: Path) -> str:
+    """Whose journal a file is: ``dom0.mpk``, or ``guest@7.mpk`` for an incarnation of a guest."""
+    return path.stem.partition("@")[0]
 
 
 def merge(journals: Iterable[list[Entry]]) -> list[Entry]:

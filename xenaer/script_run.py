@@ -78,11 +78,11 @@ class StepResult:
         """One line for reports."""
         mark = "ok  " if self.good else "FAIL"
         took_ms = (self.end_s - self.begin_s) * 1000
-        return f"[{self.number:2}/{self.total}] {mark} {self.name:<44} {took_ms:9.1f} ms  {self.text}".rstrip()
+        return f"[{self.number:2}/{self.total}] {mark} {self.name:<54} {took_ms:8.1f} ms  {self.text}".rstrip()
 
 
 class Runner:
-    """Runs one script. ``on_records`` and ``on_step`` tell a view what happens while it happens.
+    """Runs one script. The ``on_`` callbacks tell a view what happens; ``on_records`` also that nothing did.
 
     ``entries`` collects every journal record seen.
     """
@@ -134,9 +134,8 @@ class Runner:
     def refresh(self) -> None:
         """Take in the records that have appeared."""
         new, self._cursor = self.system.records(self._cursor)
-        if new:
-            self.entries += new
-            self.on_records(new)
+        self.entries += new
+        self.on_records(new)
 
     def advance(self, ms: float) -> None:
         """Let time pass, then take in the records."""

@@ -139,6 +139,11 @@ class Story:
             if handler is not None:
                 handler(_Lenient(item))
 
+    @property
+    def busy(self) -> bool:
+        """A recovery or a kill is under way."""
+        return self._killing is not None or any(recovery.outcome == "running" for recovery in self.recoveries)
+
     def interrupted(self) -> None:
         """Somebody else has written a line between those of the story."""
         self._gap = False

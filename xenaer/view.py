@@ -5,6 +5,9 @@ On a terminal it is coloured and has a status line; when piped it is plain lines
 
 from __future__ import annotations
 
+import heapq
+import math
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -13,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.topology import FunctionSpec, HostSpec
+from xenaer.journal import Entry
 from xenaer.script import Script
 from xenaer.script_form import StepForm
 from xenaer.script_judge import describe
 from xenaer.script_run import PASSIVE, StepResult
 from xenaer.story import WIDTH, Story, ms, short
 
+HOLD_S = 0.05
 KIND_WORDS = {
     "root_port": "root port",
     "upstream_port": "switch",
@@ -81,6 +86,19 @@ def summary_table(story: Story) -> Table | None:
     return table
 
 
+def step_line(result: StepResult) -> Text:
+    """A step as one line: actions bold, what was only looked at dim, failures red with the reason."""
+    line = Text()
+    line.append(f"{result.number:3} ", style="dim")
+    line.append("✔ " if result.good else "✘ ", style="bold green" if result.good else "bold red")
+    line.append(result.name, style=("dim" if result.action in PASSIVE else "bold") if result.good else "bold red")
+    if result.text and result.action in ("workload", "touch", "inject", "attach"):
+        line.append(f"  {result.text}", style="dim")
+    elif not result.good:
+        line.append(f": {result.text}", style="red")
+    return line
+
+
 class View:
     """A running script on a console; use it as a context manager around ``Runner.run``."""
 
@@ -89,6 +107,10 @@ class View:
         self.script = script
         self.story = Story(script.host, self.line)
         self._status: Status | None = None
+        self._held: list[Text] = []  # expectations that held while a ladder is being drawn
+        self._queue: list[tuple[float, int, float, Entry | StepResult]] = []  # journal time, serial, arrival, what
+        self._serial = 0
+        self._newest = 0.0
 
     def __enter__(self) -> View:
         form, host = self.script.form, self.script.host
@@ -105,8 +127,48 @@ class View:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._tell(math.inf)
+        self._release()
         if self._status is not None:
             self._status.stop()
+
+    def records(self, entries: list[Entry]) -> None:
+        """Records have arrived. They are told ``HOLD_S`` later, because another party's may still be on the way."""
+        for item in entries:
+            self._newest = max(self._newest, float(item["t"]))
+            self._wait(float(item["t"]), item)
+        self._tell(time.monotonic() - HOLD_S)
+
+    def step(self, result: StepResult) -> None:
+        """A step has ended; it is told after the records that were there."""
+        self._wait(self._newest, result)
+
+    def _wait(self, t: float, item: Entry | StepResult) -> None:
+        self._serial += 1
+        heapq.heappush(self._queue, (t, self._serial, time.monotonic(), item))
+
+    def _tell(self, arrived_before: float) -> None:
+        """Tell, in the order of the journal's time, what arrived before that moment."""
+        while self._queue and self._queue[0][2] <= arrived_before:
+            item = heapq.heappop(self._queue)[3]
+            if isinstance(item, StepResult):
+                self._tell_step(item)
+            else:
+                self.story.feed([item])
+            if not self.story.busy:
+                self._release()
+
+    def _tell_step(self, result: StepResult) -> None:
+        """What was only looked at does not interrupt a ladder."""
+        self._held.append(step_line(result))
+        if not (result.good and result.action in PASSIVE):
+            self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for text in held:
+            self.story.interrupted()
+            self.line(text)
 
     def line(self, text: Text) -> None:
         """Print one finished line, cut at the width."""
@@ -116,19 +178,6 @@ class View:
         """A step begins."""
         if self._status is not None:
             self._status.update(f"{step.name or describe(step)} …")
-
-    def step(self, result: StepResult) -> None:
-        """A step has ended."""
-        self.story.interrupted()
-        line = Text()
-        line.append(f"{result.number:3} ", style="dim")
-        line.append("✔ " if result.good else "✘ ", style="bold green" if result.good else "bold red")
-        line.append(result.name, style=("dim" if result.action in PASSIVE else "bold") if result.good else "bold red")
-        if result.text and result.action in ("workload", "touch", "inject", "attach"):
-            line.append(f"  {result.text}", style="dim")
-        elif not result.good:
-            line.append(f": {result.text}", style="red")
-        self.line(line)
 
     def summary(self, results: list[StepResult], journal: str) -> None:
         """The end: figures, the verdict, and where the journal is."""

@@ -194,12 +194,13 @@ class FakeDom0:
         self.events: list[tuple[Any, ...]] = []
         self.broken_reset: set[str] = set()
         self.bad_check: set[str] = set()
+        self.not_ours: set[str] = set()
         self.drivers = {CARD: "pciback", CARD_1: "pciback", SPARE: "nvme"}
         self._watched: set[int] = set()
         self._xenwatch = Work(world.kernel, "xenwatch", self._look)
         answers: dict[str, Callable[..., Any]] = {
             "hw_assign": lambda bdf, domid: f"devbus-{domid}",
-            "hw_deassign": lambda bdf: None,
+            "hw_deassign": self._deassign,
             "hw_block_dma": lambda bdf: None,
             "hw_reset": self._reset,
             "hw_restore": lambda bdf: None,
@@ -230,7 +231,13 @@ class FakeDom0:
         broken = bdf in self.broken_reset
         return [not broken, "flr", "not ready 65535ms after FLR; giving up" if broken else ""]
 
+    def _deassign(self, bdf: str) -> None:
+        if bdf in self.not_ours:
+            raise RpcError(f"{bdf} is not seized by pciback")
+
     def _seize(self, bdf: str) -> list[str]:
+        if self.drivers[bdf] == "busy":
+            raise RpcError(f"{bdf}: driver does not let go")
         had, self.drivers[bdf] = self.drivers[bdf], "pciback"
         return [had]
 
@@ -341,7 +348,10 @@ class FakeGuest:
         self.rpc.handlers["ctl"] = self._ctl
         for event in ("evtchn_open", "evtchn_closed", "devbus_open"):
             self.rpc.events[event] = lambda *args, event=event: self.log.append((event, *args))
-        self.rpc.events["xs_event"] = lambda path, token: self._kernel.spawn(self._backend(), "xenwatch")
+        self.rpc.events["xs_event"] = self._xs_event
+
+    def _xs_event(self, path: str, token: str) -> None:
+        self._kernel.spawn(self._backend(), "xenwatch")
 
     async def _ctl(self, verb: str, args: Any) -> list[Any]:
         return [self.domid, verb]

@@ -138,3 +138,20 @@ def test_detached_faulty_device_stays_hidden() -> None:
     world.xl("pci-detach guest1 03:00.0")
     assert CARD not in world.xl("pci-assignable-list")[1]
     assert world.read("/libxl/pci/0000-03-00-0/fault") == "not ready 65535ms after FLR; giving up"
+
+
+def test_destroy_during_an_attach_takes_the_device_once() -> None:
+    world = World(guests_answer=False).connect_all()
+    world.xl("create guest1")
+    answers: list[int] = []
+
+    async def attach() -> None:
+        answers.append((await world.hypervisor.xl.xl(["pci-attach", "guest1", "03:00.1"]))[0])
+
+    world.kernel.spawn(attach(), "attach")
+    world.settle()
+    assert world.xl("destroy guest1")[0] == 0
+    world.pass_ms(10_000)
+    assert answers == [1]
+    assert world.dom0.ops("hw_deassign").count(("hw_deassign", CARD_1)) == 1
+    assert world.xl("pci-assignable-list")[1] == f"{CARD} \n{CARD_1} \n"

@@ -136,3 +136,9 @@ def test_permissive_is_set_before_assignment() -> None:
     world = World(make_host(spec)).booted()
     assert world.dom0.ops("pci_permissive", "hw_assign") == [("pci_permissive", CARD), ("hw_assign", CARD)]
     assert world.read(f"{BE}/opts-0") == OPTS.replace("permissive=0", "permissive=1")
+
+
+def test_wait_ready_answers_once_everybody_is_connected() -> None:
+    host = make_host(timing=TimingSpec(connect_grace_ms=500))
+    assert World(host).booted().ctl("wait-ready") is True
+    assert World(host, guests_answer=False).booted().ctl("wait-ready") is False

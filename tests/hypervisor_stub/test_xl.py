@@ -124,6 +124,23 @@ def test_assignable_add_without_driver(world: World) -> None:
     assert err.endswith(f"{SPARE} not bound to a driver, will not be rebound.\n")
 
 
+def test_assignable_add_that_cannot_bind_or_quarantine(world: World) -> None:
+    world.dom0.drivers[SPARE] = "busy"
+    assert world.xl("pci-assignable-add 04:00.0")[2].endswith("Couldn't bind device to pciback!\n")
+    world.dom0.drivers[SPARE] = "nvme"
+    world.dom0.not_ours.add(SPARE)
+    code, _, err = world.xl("pci-assignable-add 04:00.0")
+    assert code == 1
+    assert err.endswith(f"failed to quarantine {SPARE}\n")
+
+
+def test_assignable_list_without_pciback(world: World) -> None:
+    world.dom0.drivers.clear()
+    code, out, err = world.xl("pci-assignable-list")
+    assert (code, out) == (0, "")
+    assert err.endswith("Looks like pciback driver not loaded\n")
+
+
 def test_assignable_add_of_nothing(world: World) -> None:
     code, _, err = world.xl("pci-assignable-add 05:00.0")
     assert code == 1

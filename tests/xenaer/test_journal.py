@@ -39,7 +39,7 @@ def test_journals_are_read_as_they_grow(tmp_path: Path) -> None:
     first.flush()
     assert [item["text"] for item in journals.read()] == ["two"]
     assert journals.read() == []
-    second = JournalFile(tmp_path / "guest.mpk")
+    second = JournalFile(tmp_path / "guest@7.mpk")
     second.append((3 * MS, "t", "printk", "", 6, "three"))
     first.append((4 * MS, "t", "printk", "", 6, "four"))
     first.flush()

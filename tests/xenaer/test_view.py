@@ -131,7 +131,7 @@ def test_view_from_begin_to_end(terminal: bool) -> None:
     ]
     with View(script, console) as view:
         view.begin(script.form.steps[0], 1)
-        view.story.feed(RECOVERY + KILL)
+        view.records(RECOVERY + KILL)
         for result in results:
             view.step(result)
     view.summary(results, "demo.jsonl")
@@ -151,10 +151,37 @@ def test_resets_of_the_toolstack_are_not_told() -> None:
 
 def test_two_guests_asked_at_once_have_times_of_their_own() -> None:
     """H1: the wait is per device."""
-    asks = [record(1 + n / 1000, "dom0", "pciback.ask", bdf, phase="resume", state=1) for n, bdf in enumerate((NIC0, NIC1))]
+    asks = [
+        record(1 + n / 1000, "dom0", "pciback.ask", bdf, phase="resume", state=1)
+        for n, bdf in enumerate((NIC0, NIC1))
+    ]
     answers = [
         record(1 + n / 100, "dom0", "pciback.answer", bdf, phase="resume", answer=1, situation="answer-none")
         for n, bdf in ((1, NIC1), (2, NIC0))
     ]
     _, lines = tell(asks + answers)
     assert [line.split("──  ")[1] for line in lines[2:]] == ["9.00 ms", "20.00 ms"]
+
+
+def test_expectations_do_not_interrupt_a_ladder() -> None:
+    script = load_script(data_dir("campaigns") / "2008-letter.yaml")
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    with View(script, console) as view:
+        view.records(RECOVERY[:4])
+        view.step(StepResult(1, 9, "the guest is asked", "wait", True, "", 0, 1))
+        view.records(RECOVERY[4:])
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.index("recovered: 01:00.0") < text.index("the guest is asked")
+
+
+def test_a_record_that_comes_late_is_told_in_its_place() -> None:
+    """The journals of two parties are not read at the same instant."""
+    script = load_script(data_dir("campaigns") / "2008-letter.yaml")
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    with View(script, console) as view:
+        view.records(KILL[3:4])
+        view.records(KILL[:3])
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.index("fatal: DLP") < text.index("bad is killed")
