@@ -59,7 +59,7 @@ class Supervisor:
             raise RpcError(f"{self.name} runs already, pid {self._pid}")
         self._domid = domid
         self._pid = await self.runner.start(domid, token, name)
-        self.kernel.printk(INFO, f"started {name} as domain {domid}, pid {self._pid}")
+        self.kernel.printk(INFO, f"started {name} as domain {domid}")
         return self._pid
 
     def _kill(self, domid: int) -> None:
@@ -82,7 +82,7 @@ class Supervisor:
         if pid != self._pid:
             return
         self._pid = 0
-        self.kernel.printk(INFO, f"pid {pid} ended with status {status}")
+        self.kernel.printk(INFO, f"{self.name}, domain {self._domid}, ended with status {status}")
         self.rpc.post("died", self._domid, pid, status)
 
     def end(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from dom0_pciback.dom0 import Dom0
 from hypervisor_stub.hypervisor import Hypervisor
 from hypervisor_stub.supervisor import Supervisor
-from kernel_stub.kernel import MS
+from kernel_stub.kernel import MS, Kernel
 from kernel_stub.rpc import RpcError
 from protocol.ports import Record
 from protocol.topology import HostSpec
@@ -31,13 +31,14 @@ class SimSystem:
         self.parts = parts = SimParts(host.seed if seed is None else seed)
         self.world = parts.world
         self._tokens = 0
+        self._alive = 1 + len(host.guests)  # dom0 and the supervisors; the stub ends last
         self.kernel = parts.make_kernel("hypervisor")
         self.hypervisor = Hypervisor(self.kernel, host, self._token)
         parts.accept = self.hypervisor.accept
         self.dom0 = self._make_dom0()
         self.supervisors = [self._make_supervisor(guest.name) for guest in host.guests]
         if boot:
-            self.ctl("hypervisor", "boot", [])
+            self._ask("boot", "hypervisor", "boot", [])
 
     def _token(self) -> str:
         self._tokens += 1
@@ -45,17 +46,31 @@ class SimSystem:
 
     def _make_dom0(self) -> Dom0:
         kernel = self.parts.make_kernel("dom0")
-        return Dom0(kernel, self.world, self.parts.connect_hypervisor("dom0"), SimEndpoints(self.parts.board))
+        dom0 = Dom0(kernel, self.world, self.parts.connect_hypervisor("dom0"), SimEndpoints(self.parts.board))
+        dom0.rpc.events["stop"] = lambda: self._end(kernel)
+        return dom0
 
     def _make_supervisor(self, name: str) -> Supervisor:
         kernel = self.parts.make_kernel(f"supervisor-{name}")
         link = self.parts.connect_hypervisor(f"supervisor-{name}")
-        return Supervisor(kernel, link, SimRunner(self.parts, kernel), name)
+        supervisor = Supervisor(kernel, link, SimRunner(self.parts, kernel), name)
+        supervisor.on_stop = lambda: self._end(kernel)
+        return supervisor
+
+    def _end(self, kernel: Kernel) -> None:
+        """A party ends in order, with the same last record as a process."""
+        kernel.trace("party.end", kernel.name, 0)
+        self.world.drop(kernel)
+        self._alive -= 1
 
     # -- xenaer.script.System --------------------------------------------------------------------
     def ctl(self, target: str, verb: str, args: list[Any]) -> Any:
         """Ask a party to do something; time passes until it has answered. Raises SimError."""
-        task = self.kernel.spawn(_answer(self.hypervisor, target, verb, args), "control")
+        return self._ask("ctl of control", target, verb, args)
+
+    def _ask(self, task_name: str, target: str, verb: str, args: list[Any]) -> Any:
+        """``task_name`` is that of the task which does the same in the stub's process."""
+        task = self.kernel.spawn(_answer(self.hypervisor, target, verb, args), task_name)
         if not self.world.run_until(lambda: task.done, self.world.now() + CTL_LIMIT_MS * MS):
             raise SimError(f"{target} does not answer {verb}")
         ok, value = task.result
@@ -83,8 +98,10 @@ class SimSystem:
         return self.world.now() / 1e9
 
     def close(self) -> None:
-        """Orderly end: every guest is destroyed."""
+        """Orderly end: every guest is destroyed, every party told to stop."""
         self.ctl("hypervisor", "stop", [])
+        self.world.run_until(lambda: not self._alive, self.world.now() + CTL_LIMIT_MS * MS)
+        self._end(self.kernel)
 
 
 async def _answer(hypervisor: Hypervisor, target: str, verb: str, args: list[Any]) -> tuple[bool, Any]:
