@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from dom0_pciback.aer.core import AerCore
@@ -10,6 +12,7 @@ from dom0_pciback.aer.inject_file import parse
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
 from dom0_pciback.pci.core import PciCore
+from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.portdrv import port_driver
 from dom0_pciback.pci.state import save_state
 from dom0_pciback.pciback.handlers import Callbacks
@@ -22,6 +25,8 @@ from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import INFO, Kernel
 from kernel_stub.rpc import Rpc, RpcError
+from kernel_stub.sync import WaitQueue
+from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.ports import Clock, Endpoints, Link
 from protocol.topology import HOST, HostSpec
@@ -39,6 +44,8 @@ class Dom0:
         self.endpoints = endpoints
         self.rpc = Rpc(kernel, link, "hypervisor")
         self.hierarchy: Hierarchy | None = None
+        self.recoveries = 0
+        self.recovered = WaitQueue(kernel, "a recovery to end")
         self.rpc.hold()  # nothing is served before the devices are seized
         kernel.spawn(self._boot(pid), "init")
 
@@ -61,7 +68,8 @@ class Dom0:
         iommu = Iommu()
         resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
-        self.aer = AerCore(core, host.kernel, hardened.recover if profile.hardened else None)
+        self.aer = AerCore(core, host.kernel, self._recover)
+        self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
@@ -83,6 +91,7 @@ class Dom0:
         """Control verbs; RpcError with the reason for what is wrong."""
         verbs: dict[str, Callable[..., Any]] = {
             "inject": self._inject,
+            "inject-repeat": self._inject_repeat,
             "touch": self._touch,
             "aer-inject": self._aer_inject,
             "stats": self._stats,
@@ -92,7 +101,8 @@ class Dom0:
         if handler is None:
             raise RpcError(f"dom0 verb {verb!r}; allowed: {', '.join(verbs)}")
         try:
-            return handler(*args)
+            result = handler(*args)
+            return await result if isawaitable(result) else result
         except (ValueError, KeyError) as error:
             raise RpcError(str(error.args[0])) from None
 
@@ -101,6 +111,24 @@ class Dom0:
         assert self.hierarchy is not None
         self.kernel.trace("hw.inject", str(self._known(bdf)), cor, uncor)
         self.hierarchy.inject(Sbdf.parse(bdf), cor, uncor, tuple(header))  # type: ignore[arg-type]
+
+    async def _inject_repeat(self, bdf: str, cor: int, uncor: int, count: int) -> int:
+        """``inject`` again and again, each time after the recovery of the last one; how many recoveries ended."""
+        begin = self.recoveries
+        for number in range(1, count + 1):
+            self._inject(bdf, cor, uncor)
+            await self.recovered.wait_until(partial(self._reached, begin + number))
+        return self.recoveries - begin
+
+    def _reached(self, count: int) -> bool:
+        return self.recoveries >= count
+
+    async def _recover(self, dev: PciDev, state: ChannelState) -> int:
+        """The recovery that is in force, counted."""
+        status = await self._do_recover(dev, state)
+        self.recoveries += 1
+        self.recovered.wake_all()
+        return status
 
     def _touch(self, bdf: str) -> int:
         """A configuration read of a function that does not exist, as the 2008 test did it."""

@@ -46,6 +46,7 @@ class Hypercalls:
             pci_seize=self.pci_seize,
             pci_release=self.pci_release,
             pci_permissive=self.pci_permissive,
+            domain_withdrawn=self.domain_withdrawn,
         )
 
     def _psdev(self, bdf: str) -> PcistubDevice:
@@ -70,7 +71,8 @@ class Hypercalls:
         """To quarantine; the domain's bus goes with its last function."""
         sbdf = Sbdf.parse(bdf)
         domid = self.iommu.owner(sbdf)
-        self.iommu.deassign(sbdf)
+        async with self.resets.lock(self.core.devices[sbdf]):
+            self.iommu.deassign(sbdf)
         self.core.kernel.trace("hw.deassign", bdf)
         if domid != DOMID_IO and all(self.iommu.owner(other) != domid for other in self.pciback.slots):
             self.bus.detach(domid)
@@ -86,6 +88,8 @@ class Hypercalls:
         """KILL-4.5: (done, method, text). Waits for a recovery that owes the bus a reset (H22)."""
         psdev = self._psdev(bdf)
         dev = psdev.dev
+        if psdev.faulty and self.iommu.owner(dev.sbdf) != DOMID_IO:
+            return False, "", psdev.faulty  # a recovery gave it up: only an operator's reset may bring it back
         async with self.resets.lock(dev):
             async with dev.device_lock:
                 rc, method = await reset_function_locked(self.core, dev)
@@ -107,15 +111,20 @@ class Hypercalls:
     async def hw_restore(self, bdf: str) -> None:
         """KILL-4.6; the put back that follows finds nothing left to do (errata 9.2 no. 19)."""
         psdev = self._psdev(bdf)
-        restore(self.core, psdev.dev, psdev.seized)
-        psdev.clean = True
+        async with self.resets.lock(psdev.dev):
+            restore(self.core, psdev.dev, psdev.seized)
+            psdev.clean = True
 
     async def hw_check(self, bdf: str) -> tuple[bool, str]:
         """H19: (clean, what is wrong). A device that a recovery found faulty stays so until a reset succeeds."""
         psdev = self._psdev(bdf)
-        text = check(self.core, psdev.dev, psdev.seized)
-        psdev.faulty = text
+        async with self.resets.lock(psdev.dev):
+            text = psdev.faulty = check(self.core, psdev.dev, psdev.seized)
         return not text, text
+
+    async def domain_withdrawn(self, domid: int) -> None:
+        """H11 for all devices of a domain that the operator destroys."""
+        self.pciback.withdraw(domid)
 
     # -- pciback's sysfs files -------------------------------------------------------------------
     async def pci_slots(self) -> list[tuple[str, str]]:

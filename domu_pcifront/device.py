@@ -64,6 +64,9 @@ class Machine(Protocol):
     def panic(self, text: str) -> None:
         """The guest's kernel gives up: it reports SHUTDOWN_crash and stops (``panic()``)."""
 
+    def halt(self) -> None:
+        """The domain runs no more (``SCHEDOP_shutdown`` does not return); the toolstack ends its process."""
+
 
 class GuestPciDev:
     """A function as the guest sees it: segment 0, bus 0, virtual ``devfn``.

@@ -96,8 +96,8 @@ class DomU:
         self.kernel.printk(INFO, f"xen:manage: shutdown request: {reason}")
         if self.pcifront is not None and hasattr(self.pcifront, "dev"):
             await self.bus.remove_all()
-        await self.rpc.call("shutdown", SHUTDOWN_REASONS[reason])
-        self.machine.exit(0)
+        self.rpc.post("shutdown", SHUTDOWN_REASONS[reason])
+        self.machine.halt()
 
     # -- control -------------------------------------------------------------------------------
     async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:

@@ -14,16 +14,20 @@ from protocol.channel import Channel
 
 
 class EventChannel:
-    """``handler`` runs for events that no poll takes. ``while_polling`` tells the shell (may be None)."""
+    """``handler`` runs for events that no poll takes.
 
-    __slots__ = ("kernel", "channel", "handler", "pending", "while_polling", "_polling", "_queue")
+    ``block`` (set by a process, None in the simulation) waits for this channel alone, with nothing else of the
+    guest running, as a poll with interrupts off does (FE-5); it returns False after a moment without a message.
+    """
+
+    __slots__ = ("_polling", "_queue", "block", "channel", "handler", "kernel", "pending")
 
     def __init__(self, kernel: Kernel, channel: Channel, handler: Callable[[], None]) -> None:
         self.kernel = kernel
         self.channel = channel
         self.handler = handler
         self.pending = False
-        self.while_polling: Callable[[Channel | None], None] | None = None
+        self.block: Callable[[], bool] | None = None
         self._polling = 0
         self._queue = WaitQueue(kernel, "event channel")
         channel.on_event = self._event
@@ -39,12 +43,11 @@ class EventChannel:
         """Wait until an event is pending or ``deadline`` (ns); the pending bit is cleared."""
         if not self.pending and not self.channel.closed:
             self._polling += 1
-            if self.while_polling is not None:
-                self.while_polling(self.channel)
-            await self._queue.wait(deadline)
+            if self.block is None:
+                await self._queue.wait(deadline)
+            elif not self.block():
+                await self.kernel.sleep(1)  # now and then the rest of the guest: the peer may be gone
             self._polling -= 1
-            if self.while_polling is not None:
-                self.while_polling(None)
         self.pending = False
 
     def wake(self) -> None:

@@ -13,6 +13,7 @@ from protocol.topology import TimingSpec
 
 PREFIX = "pcifront pci-0:"
 EINVAL = 22
+_ACTIVE = 1 << PCIF_ACTIVE
 
 
 class PciOps:
@@ -48,37 +49,34 @@ class PciOps:
 
         The backend has two seconds; after that the answer is dev_not_found and the value 0 (FE-2).
         """
-        lock = self.lock
-        await lock.acquire()
+        lock, page = self.lock, self.page
+        if lock.owner is None:
+            lock.owner = self.kernel.current
+        else:
+            await lock.acquire()
         try:
-            page = self.page
             page.write_op((cmd, 0, 0, 0, devfn, offset, size, value, 0))
             page.set_bit(PCIF_ACTIVE)
             self.channel.notify()
-            if not await self._answered():
-                return PciErr.DEV_NOT_FOUND, 0
+            deadline = self.kernel.now() + self._timeout
+            while page.data[0] & _ACTIVE:
+                await self.events.poll(self.kernel.now() + self._poll)
+                if page.data[0] & _ACTIVE and (self.channel.closed or self.kernel.now() > deadline):
+                    self._give_up()
+                    return PciErr.DEV_NOT_FOUND, 0
             if page.data[0] & 1 << PCIB_ACTIVE:
                 self.schedule_aer()
-            op = page.op()
-            return op.err, op.value
+            return page.op_result()
         finally:
             lock.release()
 
-    async def _answered(self) -> bool:
-        """Poll until the backend has cleared the flag. False: it did not in time."""
-        page, now, data = self.page, self.kernel.now, self.page.data
-        deadline = now() + self._timeout
-        while data[0] & 1 << PCIF_ACTIVE:
-            if not self.channel.closed:
-                await self.events.poll(now() + self._poll)
-            if (now() > deadline or self.channel.closed) and data[0] & 1 << PCIF_ACTIVE:
-                self.kernel.printk(ERR, f"{PREFIX} pciback not responding!!!")
-                page.clear_bit(PCIF_ACTIVE)
-                self.channel.flush()
-                if self.recheck_on_timeout:
-                    self.schedule_aer()
-                return False
-        return True
+    def _give_up(self) -> None:
+        """No answer in time: take the request back; H7 looks for an AER request all the same."""
+        self.kernel.printk(ERR, f"{PREFIX} pciback not responding!!!")
+        self.page.clear_bit(PCIF_ACTIVE)
+        self.channel.flush()
+        if self.recheck_on_timeout:
+            self.schedule_aer()
 
     # -- callers -------------------------------------------------------------------------------
     async def read(self, devfn: int, offset: int, size: int) -> int:

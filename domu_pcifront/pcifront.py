@@ -8,7 +8,7 @@ from domu_pcifront.aer_service import AerService
 from domu_pcifront.bus import GuestBus
 from domu_pcifront.event_channel import EventChannel
 from domu_pcifront.pci_op import PREFIX, PciOps
-from kernel_stub.kernel import ERR, INFO, Kernel
+from kernel_stub.kernel import ERR, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import Future
 from kernel_stub.xenbus_client import Xenbus, XenbusDevice
@@ -21,6 +21,7 @@ from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir
 
 S = XenbusState
 CONNECT_TIMEOUT_MS = 10_000
+DEFERRED_MS = 1_000  # between two tries to end a grant that is still mapped
 
 
 class Pcifront:
@@ -51,7 +52,8 @@ class Pcifront:
         self.dev = XenbusDevice(self.xenbus, frontend_dir(domid), backend_dir(domid))
         self.kernel.printk(INFO, f"{PREFIX} Installing PCI frontend")
         await self._publish()
-        await self.xenbus.watch(f"{self.dev.otherend}/state", lambda path: self._backend_changed())
+        path = f"{self.dev.otherend}/state"
+        self._watch = path, await self.xenbus.watch(path, lambda path: self._backend_changed())
 
     async def _publish(self) -> None:
         page = SharedPage()
@@ -93,7 +95,7 @@ class Pcifront:
         if await self.dev.read_state() != S.INITIALISED:
             return
         future = self._opened[self._refs[1]]
-        if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * 1_000_000):
+        if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * MS):
             await self.dev.fatal(19, "backend connected without binding the event channel")
             return
         self._start_channel(self.endpoints.connect("channel", future.value))
@@ -187,15 +189,29 @@ class Pcifront:
         await self.dev.switch_state(S.CLOSED)
 
     async def remove(self) -> None:
-        """F13: the device goes away with the guest."""
+        """F13: the device goes away; the page may still be mapped (8.3)."""
+        await self.xenbus.unwatch(*self._watch)
         if self.ops is not None:
             await self.bus.remove_all()
             self.ops.channel.close()
-        for op, ref in zip(("grant_end", "evtchn_close"), self._refs, strict=True):
+        gref, port = self._refs
+        self.kernel.spawn(self._end_access(gref), f"deferred grant {gref}")
+        try:
+            await self.rpc.call("evtchn_close", port)
+        except RpcError as error:
+            self.kernel.printk(INFO, f"{PREFIX} evtchn_close: {error}")
+
+    async def _end_access(self, gref: int) -> None:
+        """``gnttab_end_foreign_access``: while the backend has the page mapped it stays, and is tried again."""
+        while True:
             try:
-                await self.rpc.call(op, ref)
+                await self.rpc.call("grant_end", gref)
             except RpcError as error:
-                self.kernel.printk(INFO, f"{PREFIX} {op}: {error}")  # still mapped: the page stays (8.3)
+                if str(error) != "EBUSY":
+                    return
+                await self.kernel.sleep(DEFERRED_MS * MS)
+            else:
+                return
 
 
 def parse_vdev(text: str) -> int:

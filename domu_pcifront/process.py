@@ -11,7 +11,6 @@ from typing import Any
 from domu_pcifront.domu import DomU
 from domu_pcifront.event_channel import EventChannel
 from kernel_stub.kernel import EMERG, Kernel
-from protocol.channel import Channel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import JournalFile
 from protocol.messages import DEVBUS, TO_DOMU
@@ -30,21 +29,23 @@ class ProcessMachine:
 
     def spin(self) -> None:
         """Burn the processor; only SIGKILL ends it."""
-        self._process.kernel.journal.flush()
         while True:
             pass
 
     def exit(self, status: int) -> None:
         """End the process now, without a word."""
-        self._process.kernel.journal.flush()
         os._exit(status)
 
     def panic(self, text: str) -> None:
         """``panic()``: say so, report SHUTDOWN_crash, stand still."""
         self._process.kernel.printk(EMERG, f"Kernel panic - not syncing: {text}")
-        self._process.kernel.journal.flush()
         self._process.domu.rpc.post("shutdown", CRASH)
-        signal.pause()
+        self.halt()
+
+    def halt(self) -> None:
+        """Stand still until SIGKILL."""
+        while True:
+            signal.pause()
 
 
 class DomUProcess:
@@ -52,8 +53,9 @@ class DomUProcess:
 
     def __init__(self, config: dict[str, Any]) -> None:
         clock = RealClock(config["epoch"])
+        # It may be killed at any moment, so each record is made safe at once.
         path = Path(config["run"]) / "journal" / f"{config['name']}@{config['domid']}.mpk"
-        self.kernel = Kernel(config["name"], clock, JournalFile(path), panic_on_oops=False)
+        self.kernel = Kernel(config["name"], clock, JournalFile(path, safe=True), panic_on_oops=False)
         self.loop = Loop(self.kernel)
         decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
         endpoints = NetEndpoints(self.loop, "ipc://", decoders)
@@ -65,12 +67,9 @@ class DomUProcess:
 
     def _channel_up(self, events: EventChannel) -> None:
         """While a configuration operation polls, this process waits on the channel alone (FE-5)."""
-
-        def while_polling(channel: Channel | None) -> None:
-            link = channel.link if channel is not None else None
-            self.loop.exclusive = link if isinstance(link, ZmqLink) else None
-
-        events.while_polling = while_polling
+        link = events.channel.link
+        assert isinstance(link, ZmqLink)
+        events.block = link.block
 
     def _lost(self, who: str, reason: str) -> None:
         self.kernel.trace("party.lost", "hypervisor", reason)

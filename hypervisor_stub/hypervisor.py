@@ -110,6 +110,7 @@ class Hypervisor:
         domain.rpc = rpc
         handlers, xenbus = self._kernel_handlers(rpc, domain.domid, domain.name)
         handlers["shutdown"] = lambda reason: self._shutdown(domain, reason)
+        rpc.events["shutdown"] = lambda reason: self._stopped_itself(domain, reason)
         rpc.on_close = lambda reason: self._guest_lost(domain, xenbus)
         self._welcome(rpc, "domu", domain.name, handlers)
         self.kernel.spawn(self._open_device_bus(domain), f"devbus of {domain.name}")
@@ -154,7 +155,12 @@ class Hypervisor:
     async def _shutdown(self, domain: Domain, reason: int) -> None:
         if reason not in list(Shutdown):
             raise RpcError(f"shutdown: reason {reason} is not one of 0..5")
-        self.toolstack.watcher.guest_shutdown(domain, Shutdown(reason))
+        self._stopped_itself(domain, reason)
+
+    def _stopped_itself(self, domain: Domain, reason: int) -> None:
+        """SCHEDOP_shutdown by a guest that runs no more and waits for no answer; there is none to a wrong reason."""
+        if reason in list(Shutdown):
+            self.toolstack.watcher.guest_shutdown(domain, Shutdown(reason))
 
     def _died(self, name: str, domid: int, pid: int, status: int) -> None:
         domain = self.machine.domains.get(domid)
@@ -165,8 +171,8 @@ class Hypervisor:
     def _dom0_lost(self, xenbus: XenbusRequests, reason: str) -> None:
         self.machine.dom0 = None
         xenbus.close()
-        self.kernel.trace("party.lost", "dom0", reason)
         if not self.toolstack.watcher.stopping:
+            self.kernel.trace("party.lost", "dom0", reason)
             self.machine.console.printk(EMERG, f"dom0 is lost: {reason}")
             self.on_fatal(f"dom0 is lost: {reason}")
 
@@ -178,12 +184,18 @@ class Hypervisor:
 
     def _supervisor_lost(self, name: str, reason: str) -> None:
         self.machine.supervisors.pop(name, None)
-        self.kernel.trace("party.lost", f"supervisor {name}", reason)
+        if not self.toolstack.watcher.stopping:
+            self.kernel.trace("party.lost", f"supervisor {name}", reason)
         domain = self.machine.domains.by_name(name)
         if domain is not None:
             self.toolstack.watcher.guest_died(domain, domain.pid, DIED_WITH_SUPERVISOR)
 
     # -- the end -------------------------------------------------------------------------------
+    @property
+    def deserted(self) -> bool:
+        """dom0 and all supervisors have gone."""
+        return self.machine.dom0 is None and not self.machine.supervisors
+
     async def _stop(self) -> None:
         """Destroy all guests, then tell every party that this is the end."""
         self.toolstack.watcher.stopping = True

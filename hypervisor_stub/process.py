@@ -14,7 +14,7 @@ from pathlib import Path
 from hypervisor_stub.hypervisor import Hypervisor
 from hypervisor_stub.supervisor import Supervisor
 from hypervisor_stub.zygote import GuestMain, Zygote
-from kernel_stub.kernel import Kernel
+from kernel_stub.kernel import MS, Kernel, Timer
 from kernel_stub.rpc import RpcError
 from protocol.codec import Decoder
 from protocol.journal_file import JournalFile
@@ -23,6 +23,7 @@ from protocol.topology import HostSpec
 from protocol.transport_zmq import FrontDoor, Loop, NetEndpoints, RealClock, open_party_link
 
 LOST = 3
+PATIENCE_MS = 1_000  # how long the stub waits for the others to end
 
 
 @dataclass(slots=True)
@@ -52,19 +53,31 @@ class HypervisorProcess:
         endpoints = NetEndpoints(self.loop, options.base, {"party": Decoder(TO_HYPERVISOR).decode})
         self.door = FrontDoor(self.loop, options.doors, endpoints, self.hypervisor.accept)
         self.status = 0
+        self._patience: Timer | None = None
         if options.boot:
             self.kernel.spawn(self._boot(), "boot")
 
     async def _boot(self) -> None:
         try:
-            await self.hypervisor.control.ctl("hypervisor", "boot", [])
+            result: list[list[str]] = await self.hypervisor.control.ctl("hypervisor", "boot", [])
         except RpcError as error:
-            sys.stderr.write(f"hypervisor: {error}\n")
+            result = [["boot", str(error)]]
+        for name, how in result:
+            if how not in ("connected", "started"):
+                sys.stderr.write(f"hypervisor: {name}: {how}\n")
+        sys.stderr.flush()
 
     def _fatal(self, reason: str) -> None:
         sys.stderr.write(f"hypervisor: {reason}; without dom0 the host ends\n")
         self.status = LOST
         self.loop.stop()
+
+    def _leave(self) -> None:
+        """End as the last one, so that nobody loses the stub before it has read that this is the end."""
+        if self._patience is None:
+            self._patience = self.kernel.call_at(self.kernel.now() + PATIENCE_MS * MS, self.loop.stop)
+        if self.hypervisor.deserted and self.kernel.idle:
+            self.loop.stop()
 
     def run(self) -> int:
         """The exit status."""
@@ -73,8 +86,8 @@ class HypervisorProcess:
         try:
             while not self.loop.stopped:
                 self.loop.run_once()
-                if self.hypervisor.stopped and self.kernel.idle:
-                    break
+                if self.hypervisor.stopped:
+                    self._leave()
         finally:
             ready.unlink(missing_ok=True)
             self.kernel.trace("party.end", "hypervisor", self.status)
@@ -148,7 +161,6 @@ class SupervisorProcess:
         self.supervisor.on_stop = self.loop.stop
         self.supervisor.rpc.on_close = self._lost
         self.status = 0
-        signal.signal(signal.SIGTERM, lambda number, frame: self.loop.stop())
 
     def _lost(self, reason: str) -> None:
         self.kernel.trace("party.lost", "hypervisor", reason)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import signal
 import socket
 import sys
@@ -23,9 +22,11 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Have the kernel SIGKILL this process when its parent ends (Linux ``prctl``)."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel SIGKILL this process when its parent, process ``parent``, ends (Linux ``prctl``)."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be asked to tell us
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Zygote:
@@ -33,10 +34,11 @@ class Zygote:
 
     def __init__(self, guest_main: GuestMain) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
-            _serve(theirs, guest_main)
+            _serve(theirs, guest_main, supervisor)
         theirs.close()
         self._socket = ours
 
@@ -62,9 +64,9 @@ class Zygote:
         return int(msgpack.unpackb(answer))
 
 
-def _serve(orders: socket.socket, guest_main: GuestMain) -> None:
+def _serve(orders: socket.socket, guest_main: GuestMain, supervisor: int) -> None:
     """Main loop of the zygote; never returns."""
-    die_with_parent()
+    die_with_parent(supervisor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
@@ -84,11 +86,12 @@ def _reap(pid: int) -> int:
 
 
 def _spawn(orders: socket.socket, guest_main: GuestMain, config: dict[str, Any]) -> int:
+    zygote = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     os.setpgid(0, 0)
-    die_with_parent()
+    die_with_parent(zygote)
     orders.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     status = 70
@@ -104,8 +107,3 @@ def _spawn(orders: socket.socket, guest_main: GuestMain, config: dict[str, Any])
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
-
-
-def wait_readable(fd: int, seconds: float) -> bool:
-    """Wait for ``fd``; True if it is readable in time."""
-    return bool(select.select([fd], [], [], seconds)[0])

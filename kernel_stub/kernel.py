@@ -81,7 +81,7 @@ class Kernel:
         self.current: Task | None = None
         self.tasks: dict[Task, None] = {}
         self.on_wake: Callable[[], None] | None = None  # the world wants to know that work appeared
-        self._ready: deque[Task] = deque()
+        self._ready: deque[Task | Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._serial = 0
         self._append = journal.append
@@ -112,7 +112,17 @@ class Kernel:
         self.run_timers()
         ready = self._ready
         while ready:
-            self._step(ready.popleft())
+            item = ready.popleft()
+            if item.__class__ is Task:
+                self._step(item)  # type: ignore[arg-type]
+            else:
+                item()  # type: ignore[operator]
+
+    def schedule(self, tasklet: Callable[[], None]) -> None:
+        """``tasklet_schedule``: call a function that never waits, after everything that is ready now."""
+        self._ready.append(tasklet)
+        if self.on_wake is not None:
+            self.on_wake()
 
     @property
     def idle(self) -> bool:

@@ -47,9 +47,10 @@ class Rpc:
         if self.closed is not None:
             raise RpcError(f"{self.name}: {self.closed}")
         self._serial += 1
-        future = self._waiting[self._serial] = Future(self.kernel, f"answer to {op} from {self.name}")
         serial = self._serial
-        self.link.send((op, serial, *args))
+        if not self.link.send((op, serial, *args)):
+            raise RpcError(f"{self.name}: {op} could not be sent")
+        future = self._waiting[serial] = Future(self.kernel, f"answer to {op} from {self.name}")
         if not await future.wait(deadline):
             del self._waiting[serial]
             raise RpcError(f"{self.name}: no answer to {op}")

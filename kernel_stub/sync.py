@@ -103,6 +103,8 @@ class Mutex:
     def release(self) -> None:
         """Hand the lock to the first waiter, if any."""
         assert self.owner is not None, f"{self.name} is not held"
+        # No task is current while the interpreter ends an abandoned coroutine: its ``finally`` may release.
+        assert self.kernel.current in (self.owner, None), f"{self.kernel.current} releases {self.name} of {self.owner}"
         self.owner = None
         while self.waiters:
             task = self.waiters.popleft()
@@ -153,5 +155,6 @@ class Work:
                 await self.function()
                 if not self._again:
                     return
+                await self.kernel.cond_resched()  # queued again: behind everything else that is ready
         finally:
             self._running = False

@@ -63,7 +63,7 @@ class Xenbus:
             tx: int = await self.rpc.call("xs_start")
             try:
                 await body(tx)
-            except BaseException:
+            except Exception:
                 await self.rpc.call("xs_end", tx, False)
                 raise
             try:
@@ -79,7 +79,11 @@ class Xenbus:
         self._serial += 1
         token = str(self._serial)
         self._watchers[token] = watcher
-        await self.rpc.call("xs_watch", path, token)
+        try:
+            await self.rpc.call("xs_watch", path, token)
+        except RpcError:
+            del self._watchers[token]
+            raise
         return token
 
     async def unwatch(self, path: str, token: str) -> None:
@@ -111,12 +115,22 @@ class XenbusDevice:
         self.state = int(XenbusState.INITIALISING)  # cached; the node may differ (BUS-1)
 
     async def read_state(self) -> int:
-        """State in the node, not the cached one (``xenbus_read_driver_state``)."""
-        return parse_state(await self.xenbus.read(f"{self.nodename}/state"))
+        """State in the node, not the cached one."""
+        return await self._state_in(self.nodename)
 
     async def otherend_state(self) -> int:
         """State of the peer; 0 if its directory is gone (BUS-6)."""
-        return parse_state(await self.xenbus.read(f"{self.otherend}/state"))
+        return await self._state_in(self.otherend)
+
+    async def _state_in(self, directory: str) -> int:
+        """``xenbus_read_driver_state``: 0 whatever keeps the node from being read.
+
+        In a directory that has gone the permissions of the one above hold, so that a guest gets EACCES.
+        """
+        try:
+            return parse_state(await self.xenbus.read(f"{directory}/state"))
+        except RpcError:
+            return int(XenbusState.UNKNOWN)
 
     async def switch_state(self, state: XenbusState) -> None:
         """``xenbus_switch_state`` (BUS-1): nothing if cached, nothing if the node has gone."""

@@ -17,7 +17,7 @@ from protocol.ports import Message
 from protocol.sharedinfo import PAGE_SIZE
 
 Serial = Annotated[int, Field(ge=0, le=2**53)]
-_LIMITS = {"max_array_len": 65536, "max_map_len": 4096, "max_bin_len": 1 << 20, "max_str_len": 1 << 22}
+MESSAGE_MAX = 1 << 22  # bytes; transports refuse longer ones, so that nothing inside can be longer either
 
 
 class ProtocolError(Exception):
@@ -31,7 +31,7 @@ encode: Callable[[Message], bytes] = _packer.pack
 
 def _unpack(raw: bytes) -> Any:
     try:
-        return msgpack.unpackb(raw, use_list=False, strict_map_key=False, **_LIMITS)
+        return msgpack.unpackb(raw, use_list=False)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise ProtocolError(f"not a message: {error}") from None
 
@@ -70,11 +70,13 @@ _PAGE_OP = tuple[Literal[0, 1, 2], Annotated[int, Field(ge=0, lt=PAGE_SIZE)], An
 _CHANNEL: TypeAdapter[tuple[Any, ...]] = TypeAdapter(
     tuple[U32, U32, bool, Annotated[tuple[_PAGE_OP, ...], Field(max_length=8192)]], config={"strict": True}
 )
+_check_channel = _CHANNEL.validator.validate_python
 
 
 def decode_channel(raw: bytes) -> Message:
     """Bytes of the split-driver channel to ``(sequence, acknowledged, doorbell, operations)``."""
     try:
-        return _CHANNEL.validate_python(_unpack(raw))
+        message: Message = _check_channel(_unpack(raw))
+        return message
     except ValidationError as error:
         raise ProtocolError(f"channel: {error.errors(include_url=False)[0]['msg']}") from None

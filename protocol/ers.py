@@ -46,8 +46,10 @@ class Phase(StrEnum):
 
 _N, _C, _R, _D, _OK, _X = ErsResult
 
+_NAMES = tuple(result.name for result in ErsResult)
+
 # merge_result(), linux-aer.md 4.4. Row: status so far; column: next vote, in the order of ErsResult.
-MERGE: dict[ErsResult, tuple[ErsResult, ...]] = {
+MERGE: dict[int, tuple[ErsResult, ...]] = {
     #       NONE CAN_RECOVER NEED_RESET DISCONNECT RECOVERED NO_AER_DRIVER
     _N: (_N, _N, _N, _N, _N, _X),
     _C: (_C, _C, _R, _D, _OK, _X),
@@ -67,10 +69,10 @@ def merge(status: int, vote: int) -> int:
     if vote == _X:
         return vote
     if 1 <= vote <= 6 and 1 <= status <= 6:
-        return MERGE[ErsResult(status)][vote - 1]
+        return MERGE[status][vote - 1]
     return vote if status in (_C, _OK) else status
 
 
 def result_name(value: int) -> str:
     """``NEED_RESET`` for 3; the number itself for a value outside the enumeration."""
-    return ErsResult(value).name if 1 <= value <= 6 else str(value)
+    return _NAMES[value - 1] if 1 <= value <= 6 else str(value)

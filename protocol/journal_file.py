@@ -8,42 +8,46 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgpack
 
 from protocol.ports import Record
 
 GROW = 1 << 20  # the file grows by this many bytes
-BATCH = 256  # records kept in memory at most
 SIZE_MAX = 1 << 30
 
 
 class JournalFile:
-    """``protocol.ports.Journal`` on a file; created anew."""
+    """``protocol.ports.Journal`` on a file; created anew.
 
-    def __init__(self, path: Path) -> None:
+    Records wait in memory for ``flush``, which a main loop calls when it is idle and now and then while it is
+    not; with ``safe`` each one is in the file at once.
+    """
+
+    def __init__(self, path: Path, *, safe: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         os.ftruncate(self._fd, GROW)
         self._map = mmap.mmap(self._fd, GROW)
         self._end = 0
         self._records: list[Record] = []
+        self.append: Callable[[Record], None] = self._append_safely if safe else self._records.append
         self._pack = msgpack.Packer(use_bin_type=True, default=str, autoreset=True).pack
 
-    def append(self, record: Record) -> None:
-        """See ``protocol.ports.Journal``."""
-        self._records.append(record)
-        if len(self._records) >= BATCH:
-            self.flush()
+    def _append_safely(self, record: Record) -> None:
+        self._store(self._pack((record,)))
 
     def flush(self) -> None:
         """See ``protocol.ports.Journal``."""
         if not self._records:
             return
-        records, self._records = self._records, []
-        chunk = self._pack(records)
+        self._store(self._pack(self._records))
+        self._records.clear()
+
+    def _store(self, chunk: bytes) -> None:
+        """Add a chunk; it counts from the moment its length is there."""
         begin, end = self._end + 4, self._end + 4 + len(chunk)
         if end + 4 > len(self._map):
             self._grow(end + 4)
@@ -61,23 +65,17 @@ class JournalFile:
 
 def read_journal(path: Path, offset: int = 0) -> tuple[list[Record], int]:
     """All records from ``offset`` on, and the offset to go on from. A missing file has no records."""
-    try:
-        data = path.read_bytes() if offset == 0 else _read_from(path, offset)
-    except FileNotFoundError:
-        return [], offset
     records: list[Record] = []
-    at = 0
-    while at + 4 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "little")
-        if length == 0 or at + 4 + length > len(data):
-            break
-        chunk: list[Any] = msgpack.unpackb(data[at + 4 : at + 4 + length], use_list=False)
-        records.extend(chunk)
-        at += 4 + length
-    return records, offset + at
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read()
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return records, offset
+    with file:
+        file.seek(offset)  # only what is written is read, not the whole of the mapped file
+        while length := int.from_bytes(file.read(4), "little"):
+            data = file.read(length)
+            if len(data) < length:
+                break
+            records.extend(msgpack.unpackb(data, use_list=False))
+            offset += 4 + length
+    return records, offset

@@ -36,6 +36,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "hw.block": (),
     "hw.inject": ("cor", "uncor"),
     "hw.touch": (),
+    "bench.config_read": ("samples_ns",),
     **labels_aer.LABELS,
     **labels_hypervisor.LABELS,
     **labels_guest.LABELS,

@@ -31,7 +31,7 @@ AER_ERR = 556
 _OP = struct.Struct("<IiIIIiiII")
 _AER = struct.Struct("<IiIII")
 _S32 = struct.Struct("<i")
-_ERR_VALUE = struct.Struct("<i")
+_U32 = struct.Struct("<I")
 OP_HEAD = _OP.size  # 36 bytes
 MSIX_BYTES = SH_INFO_MAX_VEC * 4
 
@@ -142,6 +142,11 @@ class SharedPage:
         """The configuration request slot, decoded."""
         return Op._make(_OP.unpack_from(self.data, OP))
 
+    def op_result(self) -> tuple[int, int]:
+        """``err`` and ``value`` of the request slot."""
+        data = self.data
+        return _S32.unpack_from(data, OP_ERR)[0], _U32.unpack_from(data, OP_VALUE)[0]
+
     def op_bytes(self) -> bytes:
         """The request slot as it is, for comparison with a private copy (H6)."""
         return bytes(self.data[OP : OP + OP_HEAD])
@@ -178,7 +183,7 @@ class SharedPage:
 
     def write_result(self, err: int, value: int) -> None:
         """Store the outcome of a configuration request: ``err`` and ``value`` only."""
-        self.write(OP_ERR, _ERR_VALUE.pack(err))
+        self.write(OP_ERR, _S32.pack(err))
         self.write(OP_VALUE, value.to_bytes(4, "little"))
 
 

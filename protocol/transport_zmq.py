@@ -16,11 +16,16 @@ from typing import Any
 
 import zmq
 
-from protocol.codec import ProtocolError, encode
+from protocol.codec import MESSAGE_MAX, ProtocolError, encode
 from protocol.ports import Driven, Link, Message
 
 PATH_MAX = 107  # sun_path
-_PATIENCE_MS = 100
+LINGER_MS = 200  # for what was sent and has not left when a socket is closed
+PATIENCE_MS = 100  # one wait in a socket alone; afterwards the others are looked at
+FLUSH_TURNS = 64
+SHORT_S = 0.001  # a wait that may still belong to a conversation
+FOR_EVER = float("inf")
+_Plain = zmq.backend.Socket
 _DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 _EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
 
@@ -30,14 +35,11 @@ class TransportError(Exception):
 
 
 class RealClock:
-    """Nanoseconds since ``epoch`` (a value of the monotonic clock that all processes share)."""
+    """``now``: nanoseconds since ``epoch`` (a value of the monotonic clock that all processes share)."""
 
     def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
-
-    def now(self) -> int:
-        """See ``protocol.ports.Clock``."""
-        return time.monotonic_ns() - self._epoch
+        monotonic_ns = time.monotonic_ns
+        self.now: Callable[[], int] = lambda: monotonic_ns() - epoch
 
 
 class Loop:
@@ -47,11 +49,12 @@ class Loop:
         self.kernel = kernel
         self.context = zmq.Context()
         self.stopped = False
-        self.exclusive: ZmqLink | None = None  # a guest that polls with interrupts off: this link only
-        self.exclusive_deadline: int | None = None
+        self._turns = 0
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._dirty: dict[ZmqLink, None] = {}
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.add_reader(self._wake, lambda: None)
 
     # -- file descriptors ----------------------------------------------------------------------
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
@@ -65,7 +68,10 @@ class Loop:
             self._epoll.unregister(fd)
 
     def mark(self, link: ZmqLink) -> None:
-        """``link`` may have messages that its file descriptor does not tell of (after a send)."""
+        """``link`` may have messages that its file descriptor does not tell of: look before the next wait.
+
+        A ZeroMQ descriptor tells of changes only, and sending or receiving can use the telling up.
+        """
         self._dirty[link] = None
 
     def unmark(self, link: ZmqLink) -> None:
@@ -81,24 +87,27 @@ class Loop:
     def run_once(self) -> None:
         """Run what is ready, then take in messages or wait for something to happen."""
         self.kernel.run()
-        if self.stopped:
+        self._turns += 1
+        if self._turns >= FLUSH_TURNS:  # a party that never waits keeps its journal short all the same
+            self._turns = 0
+            self.kernel.journal.flush()
+        if self.stopped or (self._dirty and self._take_in()):
             return
-        if self.exclusive is not None:
-            self._wait_exclusive()
-        elif not self._drain():
-            self._wait(self._timeout())
+        self._wait()
 
     def stop(self) -> None:
-        """``run`` returns after the current step."""
+        """``run`` returns after the current step; may be called by a signal handler."""
         self.stopped = True
+        os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Close the context; open links are closed without waiting."""
+        """Close all links and the context; what was sent has a moment to leave, an orderly "stop" for instance."""
         self._epoll.close()
-        self.context.destroy(linger=0)
+        os.close(self._wake)
+        self.context.destroy(linger=LINGER_MS)
 
-    def _drain(self) -> bool:
-        """Take one message of each link that has one; False if none had."""
+    def _take_in(self) -> bool:
+        """One message of each marked link that has one; False if none had."""
         dirty, self._dirty = self._dirty, {}
         found = False
         for link in dirty:
@@ -106,51 +115,35 @@ class Loop:
                 found = True
         return found
 
-    def _timeout(self) -> float:
-        """Seconds until the next timer; -1 for none."""
+    def _wait(self) -> None:
+        """Wait for descriptors or the next timer. Whoever is about to be idle first makes its journal safe."""
         deadline = self.kernel.next_timer()
-        return -1 if deadline is None else max(0.0, (deadline - self.kernel.now()) / 1e9)
-
-    def _wait(self, timeout: float) -> None:
-        if timeout < 0 or timeout > 0.001:  # about to be idle: first a short wait, then make the journal safe
-            events = self._epoll.poll(0.001)
-            if not events:
-                self.kernel.journal.flush()
-                events = self._epoll.poll(-1 if timeout < 0 else max(0.0, timeout - 0.001))
-        else:
-            events = self._epoll.poll(timeout)
+        left = FOR_EVER if deadline is None else (deadline - self.kernel.now()) / 1e9
+        events = self._epoll.poll(max(0.0, min(left, SHORT_S)))
+        if not events and left > SHORT_S:
+            self.kernel.journal.flush()
+            events = self._epoll.poll(-1 if left == FOR_EVER else left - SHORT_S)
         for fd, _ in events:
             reader = self._readers.get(fd)
             if reader is not None:
                 reader()
 
-    def _wait_exclusive(self) -> None:
-        """Block on one link alone (xen-pci.md 3.2: a hypervisor poll with interrupts off, FE-5)."""
-        link = self.exclusive
-        assert link is not None
-        timeout = self._timeout()
-        patience = _PATIENCE_MS if timeout < 0 else min(int(timeout * 1000) + 1, _PATIENCE_MS)
-        if not link.receive_blocking(patience):
-            self._wait(0)  # now and then the other sockets too: the peer may be gone
-            self._drain()
-
-    # -- endpoints (protocol.ports.Endpoints is bound to a transport by NetEndpoints) -----------
-    def monitor(self, link: ZmqLink) -> None:
-        """Watch for the loss of the peer of ``link``."""
-        monitor = link.socket.get_monitor_socket(_DISCONNECTED | int(zmq.EVENT_CLOSED))
+    def monitor(self, link: ZmqLink) -> int:
+        """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
+        monitor = link.socket.get_monitor_socket(_DISCONNECTED)
         fd = _fd(monitor)
 
         def lost() -> None:
             while _readable(monitor):
-                event = int.from_bytes(monitor.recv_multipart()[0][:2], "little")
-                if event == _DISCONNECTED:
-                    while link.receive():
-                        pass
-                    link.lost("connection lost")
-                    return
+                monitor.recv_multipart()
+                while link.receive():
+                    self.kernel.run()  # what the peer said before it went still counts
+                link.lost("connection lost")
+                return
 
-        link.monitor_fd = fd
         self.add_reader(fd, lost)
+        _readable(monitor)  # a descriptor tells nothing before it has been looked at once
+        return fd
 
 
 class ZmqLink:
@@ -162,20 +155,24 @@ class ZmqLink:
         self.decode = decode
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
-        self.monitor_fd: int | None = None
         self.closed = False
-        self.fd = _fd(socket)
-        loop.add_reader(self.fd, lambda: loop.mark(self))
-        loop.monitor(self)
+        socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
+        # The methods of the class below pyzmq's convenience layer, which costs as much as they do.
+        self._send: Callable[[bytes, int], None] = _Plain.send.__get__(socket)
+        self._recv: Callable[..., bytes] = _Plain.recv.__get__(socket)
+        self._fd = _fd(socket)
+        loop.add_reader(self._fd, self._on_readable)
+        self._monitor_fd = loop.monitor(self)
         loop.mark(self)
 
     def send(self, message: Message) -> bool:
-        """See ``protocol.ports.Link``."""
+        """See ``protocol.ports.Link``; a peer that takes nothing any more is given up."""
         if self.closed:
             return False
         try:
-            self.socket.send(encode(message), _NOBLOCK)
+            self._send(encode(message), _NOBLOCK)
         except zmq.Again:
+            self.lost("the peer takes no messages")
             return False
         self.loop.mark(self)
         return True
@@ -184,19 +181,24 @@ class ZmqLink:
         """Take in one message if there is one."""
         if self.closed or not _readable(self.socket):
             return False
-        self._take(self.socket.recv(_NOBLOCK))
+        self._take(self._recv(_NOBLOCK))
         return True
 
-    def receive_blocking(self, timeout_ms: int) -> bool:
-        """Wait in the socket itself for one message, ``timeout_ms`` (-1: for ever)."""
-        socket = self.socket
-        socket.rcvtimeo = timeout_ms
+    def block(self) -> bool:
+        """Wait in the socket itself for one message, at most ``PATIENCE_MS``; False if none came."""
         try:
-            raw = socket.recv()
+            raw = self._recv()
         except zmq.Again:
             return False
         self._take(raw)
         return True
+
+    def _on_readable(self) -> None:
+        try:
+            raw = self._recv(_NOBLOCK)
+        except zmq.Again:
+            return
+        self._take(raw)
 
     def _take(self, raw: bytes) -> None:
         self.loop.mark(self)
@@ -219,11 +221,10 @@ class ZmqLink:
             return
         self.closed = True
         self.loop.unmark(self)
-        self.loop.remove_reader(self.fd)
-        if self.monitor_fd is not None:
-            self.loop.remove_reader(self.monitor_fd)
-            self.socket.disable_monitor()
-        self.socket.close(linger=200)
+        self.loop.remove_reader(self._fd)
+        self.loop.remove_reader(self._monitor_fd)
+        self.socket.disable_monitor()
+        self.socket.close(linger=LINGER_MS)
 
 
 class NetEndpoints:
@@ -269,6 +270,7 @@ def pair_socket(context: zmq.Context[Any]) -> zmq.Socket[bytes]:
     socket.linger = 0
     socket.reconnect_ivl = -1
     socket.sndhwm = socket.rcvhwm = 10_000
+    socket.maxmsgsize = MESSAGE_MAX
     return socket
 
 
@@ -298,8 +300,9 @@ class FrontDoor:
         self.endpoints = endpoints
         self.accept = accept
         self.socket: zmq.Socket[bytes] = loop.context.socket(zmq.ROUTER)
-        self.socket.linger = 200
+        self.socket.linger = LINGER_MS
         self.socket.sndhwm = self.socket.rcvhwm = 10_000
+        self.socket.maxmsgsize = MESSAGE_MAX
         self._clients: dict[bytes, RouterLink] = {}
         for address in addresses:
             check_address(address)

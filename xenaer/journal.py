@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from protocol.ports import Record
 Entry = dict[str, Any]
 Strand = tuple[str, str, str]
 FIXED = ("t", "party", "task", "label", "subject")
+SHARED_TASKS = frozenset({"xenwatch", "irq"})  # they serve events of many devices, in the order of arrival
+_DEVICE_PREFIX = re.compile(r"\S+ (\S+): ")  # ``driver device: text``
 
 _NO_FIELDS: tuple[str, ...] = ()
 
@@ -130,8 +133,16 @@ def strands(items: Iterable[Entry]) -> dict[Strand, list[tuple[Any, ...]]]:
     for item in items:
         label = item["label"]
         fields = [(key, _frozen(value)) for key, value in fields_of(item).items() if (label, key) not in VOLATILE]
-        result[item["party"], item["task"], item["subject"]].append((label, *fields))
+        result[item["party"], item["task"], _subject(item)].append((label, *fields))
     return dict(result)
+
+
+def _subject(item: Entry) -> str:
+    """A log line of a task that serves many devices belongs to the device that it names, as with ``dev_printk``."""
+    if item["label"] == "printk" and item["task"] in SHARED_TASKS:
+        named = _DEVICE_PREFIX.match(item["text"])
+        return named[1] if named is not None else ""
+    return str(item["subject"])
 
 
 def _frozen(value: Any) -> Any:

@@ -1,14 +1,15 @@
 """The launcher: one process that imports everything once and forks all parties of a system.
 
-It is the parent of the hypervisor stub, of dom0 and of the supervisors, notices every end, gives the others a
-moment to notice too, and leaves nothing behind: ``python -m xenaer.launcher RUN TRANSPORT``, with the host as
-JSON on standard input.
+``python -m xenaer.launcher RUN TRANSPORT``, with the host as JSON on standard input, goes into the background.
+It is the parent of the hypervisor stub, of dom0 and of the supervisors and notices every end. After the first
+one the others have a moment to notice by themselves; then they are told, then killed; nothing is left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -38,8 +39,10 @@ from protocol.topology import HOST, HostSpec  # noqa: E402
 from protocol.transport_zmq import TransportError  # noqa: E402
 from xenaer.run_files import clean, system_file  # noqa: E402
 
-GRACE_S = 5.0  # how long the others may take to end after the first one has
+NOTICE_S = 2.0  # how long the others may take to end by themselves after the first one has
+END_S = 3.0  # how long they may take after they were told (SIGTERM)
 USAGE, BUG = 2, 70
+TOLD = 128 + signal.SIGTERM  # exit status of a process that was told to end
 
 
 class Launcher:
@@ -68,32 +71,37 @@ class Launcher:
         fresh.rename(system_file(self.run))
 
     def _fork(self, name: str, main: Callable[[], int]) -> None:
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _child(name, main)
+            _child(name, main, parent)
         self.children[pid] = name
 
     def wait(self) -> int:
-        """Until all have ended; after the first end the others get a moment, then SIGKILL. 1 if any failed."""
+        """Until all have ended. 1 if any failed."""
         fds = {os.pidfd_open(pid): pid for pid in self.children}
-        deadline: float | None = None
+        steps = iter(((NOTICE_S, signal.SIGTERM), (END_S, signal.SIGKILL)))
+        deadline, number = math.inf, signal.SIGTERM
         while fds:
-            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            timeout = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
             ready = select.select(list(fds), [], [], timeout)[0]
-            if not ready:
-                self.kill()
-                deadline = None
             for fd in ready:
                 self._ended(fds.pop(fd))
                 os.close(fd)
-                deadline = deadline or time.monotonic() + GRACE_S
+            if not ready:
+                self.signal_all(number)
+            if not ready or deadline == math.inf:
+                seconds, number = next(steps, (math.inf, signal.SIGKILL))
+                deadline = time.monotonic() + seconds
         return 1 if self.failed else 0
 
-    def kill(self) -> None:
-        """SIGKILL whoever is left."""
-        for pid in self.children:
+    def signal_all(self, number: signal.Signals) -> None:
+        """Tell whoever is left to end (SIGTERM), or end it (SIGKILL)."""
+        for pid, name in self.children.items():
+            sys.stdout.write(f"{name}: sending {number.name}\n")
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+        sys.stdout.flush()
 
     def _ended(self, pid: int) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -103,17 +111,25 @@ class Launcher:
         self.failed += code != 0
 
 
-def _child(name: str, main: Callable[[], int]) -> None:
+def _told(name: str, number: int, frame: object) -> None:
+    """SIGTERM: the system ends because another process of it has ended."""
+    sys.stderr.write(f"{name}: told to end, the system has lost a process\n")
+    sys.exit(TOLD)
+
+
+def _child(name: str, main: Callable[[], int], parent: int) -> None:
     """Run one party in a forked child; never returns."""
-    die_with_parent()
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, partial(_told, name))
     status = BUG
     try:
         status = main()
     except TransportError as error:
         sys.stderr.write(f"{name}: {error}\n")
         status = USAGE
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else BUG
     except Exception:  # a bug of ours: all that can be known about it goes to the launcher's log
         traceback.print_exc()
     finally:
@@ -129,11 +145,20 @@ def _free_port() -> int:
         return port
 
 
+def _go_into_background() -> None:
+    """The starter has its answer; what goes on is a session and a process group of its own."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+
+
 def main(argv: list[str]) -> int:
     """Run a system until it ends; returns 1 if a process failed."""
     run, transport = Path(argv[0]), argv[1]
-    launcher = Launcher(HOST.validate_json(sys.stdin.buffer.read()), run, transport)
-    signal.signal(signal.SIGTERM, lambda number, frame: launcher.kill())
+    host = HOST.validate_json(sys.stdin.buffer.read())
+    _go_into_background()
+    launcher = Launcher(host, run, transport)
+    signal.signal(signal.SIGTERM, lambda number, frame: launcher.signal_all(signal.SIGKILL))
     try:
         launcher.start()
         return launcher.wait()

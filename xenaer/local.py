@@ -19,10 +19,12 @@ from protocol.transport_zmq import TransportError, check_address
 from xenaer.boot import activate
 from xenaer.control import Control, ControlError
 from xenaer.journal import JournalSet
-from xenaer.run_files import clean, system_file
+from xenaer.run_files import all_ended, clean, system_file, take_lock
+from xenaer.yaml_lines import InputError
 
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+ANSWER_S = 2.0
 POLL_S = 0.005
 LONGEST_NAME = "x" * 40  # of a socket in the run directory
 
@@ -31,63 +33,88 @@ class LocalError(Exception):
     """The system cannot be started or stopped; the text says why and what to do."""
 
 
+class RunDirError(LocalError, InputError):
+    """The run directory cannot be used for a new system; the text says why and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__([text])
+
+    def __str__(self) -> str:
+        return self.problems[0]
+
+
 # -- up and down ---------------------------------------------------------------------------------
 def up(host: HostSpec, run: Path, transport: str = "ipc") -> None:
-    """Start the system of ``host`` with its files in ``run`` and wait until it is ready. Raises LocalError."""
+    """Start the system of ``host`` with its files in ``run`` and wait until it is ready.
+
+    Raises RunDirError if ``run`` cannot be used, LocalError if the system does not start.
+    """
     run = run.absolute()
-    if _launcher_pid(run) is not None:
-        raise LocalError(f"a system is running in {run} already; end it with: xenaer down --run {run}")
     try:
         check_address(f"ipc://{run}/s/{LONGEST_NAME}")
     except TransportError as error:
-        raise LocalError(f"{error}; choose a shorter --run directory") from None
-    _prepare(run)
+        raise RunDirError(f"{error}; choose a shorter --run directory") from None
+    lock = _prepare(run)
+    try:
+        _launch(host, run, transport, lock)
+    finally:
+        os.close(lock)  # the launcher has its own by now, and whoever asks must see whether it lives
+    _wait_ready(run)
+
+
+def _prepare(run: Path) -> int:
+    """A fresh run directory, of which only what an earlier system left is removed; returns the lock."""
+    try:
+        run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = take_lock(run)
+        if lock is None and not _lives(run):
+            lock = take_lock(run, STOP_TIMEOUT_S)  # its launcher was killed; the others are just ending
+        if lock is None:
+            raise RunDirError(f"a system is running in {run} already; end it with: xenaer down --run {run}")
+        clean(run)
+        shutil.rmtree(run / "journal", ignore_errors=True)
+        for name in ("s", "journal"):
+            (run / name).mkdir()
+    except OSError as error:
+        raise RunDirError(f"run directory {run}: {(error.strerror or str(error)).lower()}") from None
+    return lock
+
+
+def _lives(run: Path) -> bool:
+    """The launcher of the system in ``run`` is there, or has not said yet where it is."""
+    pid = _launcher_pid(run)
+    return pid is None or not _wait_gone(pid, 0)
+
+
+def _launcher_pid(run: Path) -> int | None:
+    """Process id of the launcher as ``system.json`` says it."""
+    try:
+        return int(json.loads(system_file(run).read_text())["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _launch(host: HostSpec, run: Path, transport: str, lock: int) -> None:
+    """Start the launcher, which puts itself into the background, and hand it host and lock."""
     with (run / "launcher.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "xenaer.launcher", str(run), transport],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            pass_fds=(lock,),
             cwd=activate(),
         )
-    _hand_over(process, host)
-    _wait_ready(process, run)
+    process.communicate(HOST.dump_json(host))
+    if process.returncode:
+        raise LocalError(f"the launcher did not start: {_last_words(run)}")
 
 
-def _hand_over(process: subprocess.Popen[bytes], host: HostSpec) -> None:
-    assert process.stdin is not None
-    with process.stdin as pipe:
-        pipe.write(HOST.dump_json(host))
-
-
-def _launcher_pid(run: Path) -> int | None:
-    """The launcher of the system in ``run``, if it lives."""
-    try:
-        pid = int(json.loads(system_file(run).read_text())["pid"])
-        os.kill(pid, 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return pid
-
-
-def _prepare(run: Path) -> None:
-    """A fresh run directory; only what an earlier system left there is removed."""
-    try:
-        run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("s", "journal"):
-            shutil.rmtree(run / name, ignore_errors=True)
-            (run / name).mkdir()
-        for name in ("system.json", "ready", "launcher.log"):
-            (run / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise LocalError(f"run directory {run}: {error.strerror}") from None
-
-
-def _wait_ready(process: subprocess.Popen[bytes], run: Path) -> None:
+def _wait_ready(run: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if process.poll() is not None:
+        if all_ended(run):
+            clean(run)
             raise LocalError(f"the system ended while it started: {_last_words(run)}")
         if system_file(run).exists() and _ready(run):
             return
@@ -97,10 +124,11 @@ def _wait_ready(process: subprocess.Popen[bytes], run: Path) -> None:
 
 
 def _ready(run: Path) -> bool:
+    """False also if no answer came: then it is time to see whether the system is still there."""
     try:
-        with Control(address_of(run), timeout_s=START_TIMEOUT_S) as control:
+        with Control(address_of(run), timeout_s=ANSWER_S) as control:
             return bool(control.ctl("hypervisor", "wait-ready", []))
-    except ControlError:
+    except (ControlError, LocalError):
         return False
 
 
@@ -119,14 +147,17 @@ def address_of(run: Path) -> str:
 
 
 def down(run: Path) -> None:
-    """End the system in ``run`` in order, with force if it does not answer; nothing is left running."""
+    """End the system in ``run`` in order, with force if it does not answer. Raises LocalError if something is left."""
+    run = run.absolute()
     pid = _launcher_pid(run)
-    if pid is not None:
-        with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=10.0) as control:
+    if pid is not None and not all_ended(run):
+        with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=STOP_TIMEOUT_S) as control:
             control.ctl("hypervisor", "stop", [])
         if not _wait_gone(pid, STOP_TIMEOUT_S):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)  # all others are told by the kernel to end with it
+    if not all_ended(run, STOP_TIMEOUT_S):
+        raise LocalError(f"processes of the system in {run} do not end; see {run / 'launcher.log'}")
     clean(run)
 
 

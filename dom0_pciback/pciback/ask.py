@@ -53,16 +53,17 @@ async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: B
 
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
     """What keeps pciback from asking; first row wins. None: ask."""
-    young = not pdev.connected_once and pdev.pciback.may_connect(pdev.domid)
-    rows = (
-        (psdev.detaching, Situation.DETACHED),
-        (bool(pdev.stopped), Situation.GUEST_DEAD),
-        (pdev.channel is None and young and pdev.kernel.now() - pdev.created < grace, Situation.NO_SHARED_PAGE_YOUNG),
-        (pdev.channel is None, Situation.NO_SHARED_PAGE),
-        (not pdev.aer_handler, Situation.NO_AER_HANDLER),
-        (pdev.vbus.guest_address(psdev.dev.sbdf) is None, Situation.NO_GUEST_ADDRESS),
-    )
-    return next((situation for holds, situation in rows if holds), None)
+    if psdev.detaching:
+        return Situation.DETACHED
+    if pdev.stopped:
+        return Situation.GUEST_DEAD
+    if pdev.channel is None:
+        young = not pdev.connected_once and pdev.kernel.now() - pdev.created < grace
+        may = young and pdev.pciback.may_connect(pdev.domid)
+        return Situation.NO_SHARED_PAGE_YOUNG if may else Situation.NO_SHARED_PAGE
+    if not pdev.aer_handler:
+        return Situation.NO_AER_HANDLER
+    return None if pdev.vbus.guest_address(psdev.dev.sbdf) is not None else Situation.NO_GUEST_ADDRESS
 
 
 async def _common_process(

@@ -54,8 +54,11 @@ class XenPcibkDevice:
         self.connected_once = False
         self.stopped = ""  # why the guest runs no more ("" while it does)
         self.killed_incident = 0  # last incident that was reported by aerState (H23)
+        self.condemned = False  # reported, and about to be stopped: it is not asked again (H16)
+        self.mute = False  # let a question time out: not asked again on this connection (H10)
         self._tokens: list[tuple[str, str]] = []
         self._grant: tuple[int, int] | None = None
+        self._port = 0  # dom0's end of the event channel, 0 while there is none
         self._roots: list[tuple[int, int]] = []
         self.exported: dict[Sbdf, PcistubDevice] = {}
 
@@ -207,7 +210,7 @@ class XenPcibkDevice:
             raise Fatal(EINVAL, "Error mapping other domain page in ours.") from None
         address, link = self.pciback.endpoints.listen("channel", f"d{self.domid}")
         try:
-            await rpc.call("evtchn_bind", self.domid, port, address)
+            self._port = await rpc.call("evtchn_bind", self.domid, port, address)
         except RpcError:
             link.close()
             await rpc.call("grant_unmap", self.domid, gref)
@@ -247,6 +250,7 @@ class XenPcibkDevice:
         del worker
         self.kernel.trace("pciback.disconnect", self.pciback.guest_name(self.domid), reason)
         if self._grant is not None:
+            await self.pciback.call_quietly("evtchn_close", self._port)
             await self.pciback.call_quietly("grant_unmap", *self._grant)
             self._grant = None
         self.stopped = ""
@@ -273,12 +277,12 @@ class XenPcibkDevice:
         await self._write(f"state-{number}", int(S.INITIALISED))
         self.kernel.trace("pciback.export", str(sbdf), devfn)
 
-    async def _unexport(self, sbdf: Sbdf) -> None:
+    async def _unexport(self, sbdf: Sbdf, *, stub_resets: bool = False) -> None:
         """Take a device from the guest: off the virtual bus, then put back."""
         self.vbus.remove(sbdf)
         psdev = self.exported.pop(sbdf)
         self.kernel.printk(INFO, f"{psdev.dev.prefix}unregistering for {self.domid}")
-        await self.pciback.put_back(psdev)
+        await self.pciback.put_back(psdev, stub_resets=stub_resets)
         self.kernel.trace("pciback.unexport", str(sbdf))
 
     async def _publish_roots(self) -> None:
@@ -317,7 +321,8 @@ class XenPcibkDevice:
     async def _remove(self, number: int) -> None:
         sbdf = await self._departing(number)
         if sbdf is not None:
-            await self._unexport(sbdf)
+            # In hardened the toolstack resets next, when the guest's DMA is blocked too (errata 9.2 no. 13).
+            await self._unexport(sbdf, stub_resets=self.pciback.profile.hardened)
 
     async def _departing(self, number: int) -> Sbdf | None:
         """Machine address of entry ``dev-N``, if it is one of ours."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dom0_pciback.pciback.events import BackendEvents
 from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import WARNING, Kernel
-from kernel_stub.sync import Work
 from protocol.channel import Channel
 from protocol.sharedinfo import PCIF_ACTIVE, SH_INFO_MAX_VEC, Op, PciErr, PciOp
 
@@ -21,18 +20,17 @@ Result = tuple[int, int]
 class OpWorker:
     """Serves the ``op`` slot of one guest: one request at a time, from a private copy (XSA-155, X11)."""
 
-    __slots__ = ("channel", "events", "kernel", "lookup", "served", "work")
+    __slots__ = ("channel", "events", "kernel", "lookup", "served")
 
     def __init__(self, kernel: Kernel, channel: Channel, lookup: Lookup, name: str) -> None:
         self.kernel = kernel
         self.channel = channel
         self.lookup = lookup
         self.served = 0
-        self.work = Work(kernel, f"xen_pcibk_do_op {name}", self._do_op)
-        self.events = BackendEvents(kernel, channel, self.work.queue, name)
+        self.events = BackendEvents(kernel, channel, lambda: kernel.schedule(self._do_op), name)
 
-    async def _do_op(self) -> None:
-        """Serve requests for as long as there are any, then end the event (BE-1, BE-3)."""
+    def _do_op(self) -> None:
+        """Serve requests for as long as there are any, then end the event (BE-1, BE-3). It never waits."""
         events, data = self.events, self.channel.page.data
         for _ in range(FAIR_SHARE):
             self._do_one_op()
@@ -41,7 +39,7 @@ class OpWorker:
                 break
             events.op_active = True
         else:
-            self.work.queue()  # others first, then this guest again
+            self.kernel.schedule(self._do_op)  # others first, then this guest again
             return
         events.eoi()
 

@@ -109,14 +109,14 @@ class Pciback:
         psdev.restore_seized()
         self.kernel.trace("pciback.release", dev.name)
 
-    async def put_back(self, psdev: PcistubDevice) -> None:
+    async def put_back(self, psdev: PcistubDevice, *, stub_resets: bool = False) -> None:
         """``pcistub_put_pci_dev`` (4.7): reset, restore, forget the guest.
 
-        In ``hardened`` a device that the stub has just reset is not reset again (errata 9.2 no. 19): nobody
-        has touched it since, and ``hw_reset`` has done all of this already.
+        In ``hardened`` a device that the stub has just reset (``clean``) or is about to reset is not reset here
+        too (errata 9.2 no. 13, 19): nobody touches it in between, and ``hw_reset`` does all of this.
         """
         async with psdev.dev.device_lock:
-            if not psdev.clean:
+            if not (psdev.clean or stub_resets):
                 await reset_function_locked(self.core, psdev.dev)
                 psdev.restore_seized()
             psdev.disable_msi()
@@ -160,9 +160,11 @@ class Pciback:
         return address[2] if address is not None else None
 
     def owned_by(self, dev: PciDev, domid: int | None) -> bool:
-        """``dev`` belongs to ``domid`` or to nobody; a port, and whatever dom0 drives itself, to nobody."""
+        """``dev`` belongs to ``domid`` or to nobody, as ports do; what dom0 drives itself is dom0's."""
         psdev = self.slots.get(dev.sbdf)
-        return psdev is None or psdev.domid in (None, domid)
+        if psdev is None:
+            return dev.is_bridge or dev.driver is None
+        return psdev.domid in (None, domid)
 
     def forget(self, domid: int) -> None:
         """The backend device of a domain is gone."""
@@ -191,10 +193,21 @@ class Pciback:
         pdev = self.guests.get(domid)
         if pdev is None:
             return
-        if why == "destroy":  # the operator's act: its devices count as detached (errata 9.2 no. 18)
-            for sbdf in pdev.exported:
-                self.mark_detaching(sbdf)
         pdev.guest_stopped(why)
+
+    def withdraw(self, domid: int) -> None:
+        """The operator destroys the domain: its devices count as detached, not killed (errata 9.2 no. 18).
+
+        It comes before the guest is stopped: the end of its channel alone does not say who ended it.
+        """
+        pdev = self.guests.get(domid)
+        for sbdf in pdev.exported if pdev is not None else ():
+            self.mark_detaching(sbdf)
+
+    def lives_on(self, domid: int) -> bool:
+        """The policy of the domain lets it live after ``aerfail``, at least for a while (KILL-7)."""
+        spec = self.host.guest(self.guest_name(domid))
+        return spec is not None and spec.policy in ("ignore", "poweroff")
 
     # -- the kill request ------------------------------------------------------------------------
     async def kill_domain_by_device(self, psdev: PcistubDevice, incident: int) -> None:
@@ -203,6 +216,7 @@ class Pciback:
         if pdev is None or (self.profile.hardened and pdev.killed_incident == incident):
             return
         pdev.killed_incident = incident
+        pdev.condemned = self.profile.hardened and not self.lives_on(pdev.domid)
         path = f"{backend_dir(pdev.domid)}/aerState"
 
         async def body(tx: int) -> None:

@@ -103,10 +103,11 @@ def test_tables_are_tables(name: str) -> None:
 
 
 def test_lines_are_short() -> None:
+    """In what ruff does not read: scripts, settings, hosts, campaigns."""
     violations = [
         f"{name}:{number}: {len(line)} characters"
         for name in texts()
-        if not name.endswith((*LONG_DATA, ".md"))
+        if not name.endswith((*LONG_DATA, ".py", ".md"))
         for number, line in lines(name)
         if len(line) > LINE_LENGTH
     ]

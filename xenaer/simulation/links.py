@@ -15,7 +15,7 @@ CLOSE_DELAY = 500_000  # the loss of a peer is noticed later than its last messa
 class SimLink:
     """One end of a link (``protocol.ports.Link``); ``peer`` is the other."""
 
-    __slots__ = ("_last", "_random", "closed", "name", "on_close", "on_message", "peer", "world")
+    __slots__ = ("_held", "_last", "_random", "closed", "name", "on_close", "on_message", "peer", "world")
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -26,6 +26,7 @@ class SimLink:
         self.on_close: Callable[[str], None] = lambda reason: None
         self._random = world.random(f"link/{name}").random
         self._last = 0
+        self._held: list[Callable[[], None]] | None = None
 
     def send(self, message: Message) -> bool:
         """See ``protocol.ports.Link``; the order of messages is kept."""
@@ -39,8 +40,16 @@ class SimLink:
 
     def receive(self, message: Message) -> None:
         """A message arrives."""
-        if not self.closed:
+        if self._held is not None:
+            self._held.append(lambda: self.receive(message))
+        elif not self.closed:
             self.on_message(message)
+
+    def hold(self, *, on: bool) -> None:
+        """A party that stands still takes nothing in; what has arrived waits until it goes on."""
+        waiting, self._held = self._held or [], [] if on else None
+        for arrival in waiting:
+            arrival()
 
     def close(self) -> None:
         """See ``protocol.ports.Link``."""
@@ -52,7 +61,9 @@ class SimLink:
 
     def lost(self, reason: str) -> None:
         """The peer is gone."""
-        if not self.closed:
+        if self._held is not None:
+            self._held.append(lambda: self.lost(reason))
+        elif not self.closed:
             self.closed = True
             self.on_close(reason)
 

@@ -41,7 +41,7 @@ class SimMachine:
 
     def spin(self) -> None:
         """No task of this guest runs any more; it lives on until it is killed."""
-        raise Halted("spins")
+        self.halt()
 
     def exit(self, status: int) -> None:
         """The process ends."""
@@ -53,7 +53,12 @@ class SimMachine:
         kernel = self._guest.kernel
         kernel.printk(EMERG, f"Kernel panic - not syncing: {text}")
         self._guest.domu.rpc.post("shutdown", CRASH)
-        raise Halted("panic")
+        self.halt()
+
+    def halt(self) -> None:
+        """Nothing of this guest runs any more."""
+        self._guest.halt()
+        raise Halted("stands still")
 
 
 class SimGuest:
@@ -63,12 +68,29 @@ class SimGuest:
         self.system = system
         self.pid = pid
         self.ended = False
+        self.halted = False
         self.on_death: Callable[[int, int], None] = lambda pid, status: None
         self.endpoints = SimEndpoints(system.board)
         self.kernel = system.make_kernel(name, panic_on_oops=False)
         link = system.connect_hypervisor(f"{name}.{domid}")
         self.endpoints.links.append(link)
         self.domu = DomU(self.kernel, link, self.endpoints, SimMachine(self), token)
+
+    def freeze(self, *, on: bool) -> None:
+        """Stop the guest where it is, or let it go on: neither its tasks nor its interrupts run meanwhile."""
+        if self.ended or self.halted:
+            return
+        if on:
+            self.system.world.drop(self.kernel)
+        for link in self.endpoints.links:
+            link.hold(on=on)
+        if not on:
+            self.system.world.adopt(self.kernel)
+
+    def halt(self) -> None:
+        """Stop the guest where it is for good; only its end is left."""
+        self.freeze(on=True)
+        self.halted = True
 
     def end(self, status: int) -> None:
         """The process is gone; its parent hears of it a moment later."""
@@ -103,11 +125,7 @@ class SimRunner:
 
     def pause(self, pid: int, *, on: bool) -> None:
         """SIGSTOP takes the kernel out of the world, SIGCONT puts it back."""
-        guest = self._guests[pid]
-        if on:
-            self.system.world.drop(guest.kernel)
-        elif not guest.ended:
-            self.system.world.adopt(guest.kernel)
+        self._guests[pid].freeze(on=on)
 
 
 class SimParts:

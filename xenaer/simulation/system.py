@@ -98,7 +98,9 @@ class SimSystem:
         return self.world.now() / 1e9
 
     def close(self) -> None:
-        """Orderly end: every guest is destroyed, every party told to stop."""
+        """Orderly end: every guest is destroyed, every party told to stop; a second time it does nothing."""
+        if self.hypervisor.stopped:
+            return
         self.ctl("hypervisor", "stop", [])
         self.world.run_until(lambda: not self._alive, self.world.now() + CTL_LIMIT_MS * MS)
         self._end(self.kernel)

@@ -221,6 +221,9 @@ class FakeMachine:
     def panic(self, text: str) -> None:
         self.calls.append(("panic", text))
 
+    def halt(self) -> None:
+        self.calls.append(("halt",))
+
 
 class Rig:
     """A world with a guest device and its hardware. ``bind`` makes and probes a driver."""

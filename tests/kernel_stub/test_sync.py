@@ -1,0 +1,276 @@
+"""kernel_stub.sync: wait queues, futures, mutexes, work items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kernel_stub.kernel import MS, Kernel
+from kernel_stub.sync import Future, Mutex, WaitQueue, Work
+from tests.kernel_stub.world import World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def kernel(world: World) -> Kernel:
+    return world.main
+
+
+# -- WaitQueue ---------------------------------------------------------------------------------
+def test_wake_all_wakes_everybody_in_order_of_arrival(world: World, kernel: Kernel) -> None:
+    queue, seen = WaitQueue(kernel, "q"), []
+
+    async def waiter(name: str) -> None:
+        seen.append((name, await queue.wait()))
+
+    tasks = [kernel.spawn(waiter(name), name) for name in "abc"]
+    world.settle()
+    assert [task.waiting_on for task in tasks] == ["q"] * 3
+    queue.wake_all()
+    world.settle()
+    assert seen == [("a", True), ("b", True), ("c", True)]
+    assert queue.waiters == []
+
+
+def test_wait_ends_at_its_deadline_with_false(world: World, kernel: Kernel) -> None:
+    queue = WaitQueue(kernel, "q")
+    assert world.run(queue.wait(5 * MS)) is False
+    assert world.clock.time == 5 * MS
+    assert queue.waiters == []
+
+
+def test_a_wake_before_the_deadline_disarms_it(world: World, kernel: Kernel) -> None:
+    queue, seen = WaitQueue(kernel, "q"), []
+
+    async def waiter() -> None:
+        seen.append(await queue.wait(5 * MS))
+        await kernel.sleep(20 * MS)
+        seen.append(kernel.now())
+
+    kernel.spawn(waiter(), "w")
+    world.settle(1)
+    queue.wake_all()
+    world.settle(100)
+    assert seen == [True, 21 * MS], "the old deadline must not cut the sleep short"
+
+
+def test_wake_and_deadline_at_the_same_moment_wake_once(world: World, kernel: Kernel) -> None:
+    queue, seen = WaitQueue(kernel, "q"), []
+    kernel.call_at(5 * MS, queue.wake_all)
+
+    async def waiter() -> None:
+        seen.append(await queue.wait(5 * MS))
+        await kernel.sleep(MS)
+        seen.append(kernel.now())
+
+    kernel.spawn(waiter(), "w")
+    world.settle(100)
+    assert seen == [True, 6 * MS]
+
+
+def test_wait_until_tests_its_condition_at_each_wake(world: World, kernel: Kernel) -> None:
+    queue, state = WaitQueue(kernel, "q"), {"ready": False}
+    task = kernel.spawn(queue.wait_until(lambda: state["ready"], 10 * MS), "w")
+    world.settle(1)
+    queue.wake_all()
+    world.settle(1)
+    assert not task.done
+    state["ready"] = True
+    queue.wake_all()
+    world.settle()
+    assert task.result is True
+    assert world.run(queue.wait_until(lambda: True)) is True
+
+
+def test_wait_until_gives_the_last_word_to_the_condition(world: World, kernel: Kernel) -> None:
+    queue = WaitQueue(kernel, "q")
+    assert world.run(queue.wait_until(lambda: False, 3 * MS)) is False
+    assert world.run(queue.wait_until(lambda: world.clock.time >= 6 * MS, 6 * MS)) is True
+
+
+# -- Future ------------------------------------------------------------------------------------
+def test_future_gives_its_first_value_to_all_waiters(world: World, kernel: Kernel) -> None:
+    future, seen = Future(kernel, "f"), []
+
+    async def waiter() -> None:
+        seen.append((await future.wait(), future.value))
+
+    kernel.spawn(waiter(), "a")
+    kernel.spawn(waiter(), "b")
+    world.settle()
+    future.set("first")
+    future.set("second")
+    world.settle()
+    assert seen == [(True, "first")] * 2
+    assert world.run(future.wait()) is True
+
+
+def test_future_that_nobody_sets_times_out(world: World, kernel: Kernel) -> None:
+    future = Future(kernel, "f")
+    assert world.run(future.wait(2 * MS)) is False
+    assert not future.done
+
+
+# -- Mutex -------------------------------------------------------------------------------------
+def test_mutex_is_handed_over_first_come_first_served(world: World, kernel: Kernel) -> None:
+    lock, seen = Mutex(kernel, "lock"), []
+
+    async def holder(name: str) -> None:
+        async with lock:
+            seen.append(f"{name}+")
+            await kernel.sleep(MS)
+            seen.append(f"{name}-")
+
+    tasks = [kernel.spawn(holder(name), name) for name in "abc"]
+    kernel.run()
+    assert lock.owner is tasks[0]
+    assert tasks[1].waiting_on == "lock held by a"
+    world.settle(10)
+    assert seen == ["a+", "a-", "b+", "b-", "c+", "c-"]
+    assert lock.owner is None
+
+
+def test_mutex_cannot_be_overtaken_between_release_and_hand_over(world: World, kernel: Kernel) -> None:
+    lock, seen = Mutex(kernel, "lock"), []
+
+    async def holder(name: str, times: int) -> None:
+        for _ in range(times):
+            await lock.acquire()
+            seen.append(name)
+            await kernel.cond_resched()
+            lock.release()
+
+    kernel.spawn(holder("greedy", 3), "greedy")
+    kernel.spawn(holder("modest", 1), "modest")
+    world.settle()
+    assert seen == ["greedy", "modest", "greedy", "greedy"]
+
+
+def test_double_acquisition_is_found_at_once(world: World, kernel: Kernel) -> None:
+    lock = Mutex(kernel, "dev_lock")
+
+    async def twice() -> None:
+        async with lock, lock:
+            pass
+
+    with pytest.raises(AssertionError, match="takes dev_lock twice"):
+        world.run(twice())
+    assert lock.owner is None
+
+
+def test_release_of_a_lock_that_is_free_is_found_at_once(kernel: Kernel) -> None:
+    with pytest.raises(AssertionError, match="dev_lock is not held"):
+        Mutex(kernel, "dev_lock").release()
+
+
+def test_release_by_another_task_is_found_at_once(world: World, kernel: Kernel) -> None:
+    lock = Mutex(kernel, "dev_lock")
+    kernel.spawn(lock.acquire(), "owner")
+    world.settle()
+
+    async def thief() -> None:
+        lock.release()
+
+    with pytest.raises(AssertionError, match="dev_lock"):
+        world.run(thief())
+
+
+def test_a_lock_is_released_when_its_holder_fails(world: World, kernel: Kernel) -> None:
+    lock = Mutex(kernel, "lock")
+
+    async def fails() -> None:
+        async with lock:
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        world.run(fails())
+    assert lock.owner is None
+
+
+def test_a_dead_waiter_does_not_get_the_lock(world: World) -> None:
+    guest = world.kernel("guest", panic_on_oops=False)
+    lock = Mutex(guest, "lock")
+
+    async def holder() -> None:
+        async with lock:
+            await guest.sleep(MS)
+
+    guest.spawn(holder(), "a")
+    dead = guest.spawn(lock.acquire(), "dead")
+    last = guest.spawn(lock.acquire(), "last")
+    guest.run()
+    dead.done = True
+    world.settle(5)
+    assert lock.owner is last
+
+
+# -- Work --------------------------------------------------------------------------------------
+class Counter:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.runs: list[Any] = []
+        self.work = Work(kernel, "work", self.function)
+
+    async def function(self) -> None:
+        self.runs.append(self.kernel.now())
+        await self.kernel.sleep(MS)
+
+
+def test_work_queued_many_times_before_it_runs_runs_once(world: World, kernel: Kernel) -> None:
+    counter = Counter(kernel)
+    counter.work.queue()
+    assert counter.work.pending
+    world.settle(0.5)
+    assert len(counter.runs) == 1
+    world.settle(5)
+    assert len(counter.runs) == 1
+    assert not counter.work.pending
+
+
+def test_work_queued_while_it_runs_runs_once_more(world: World, kernel: Kernel) -> None:
+    counter = Counter(kernel)
+    counter.work.queue()
+    world.settle(0.5)
+    for _ in range(3):
+        counter.work.queue()
+    world.settle(10)
+    assert counter.runs == [0, MS]
+
+
+def test_work_that_queues_itself_lets_other_tasks_run_between(world: World, kernel: Kernel) -> None:
+    """A work item that is queued again goes to the end of its queue (X14, X41: fairness rests on it)."""
+    seen: list[str] = []
+
+    async def function() -> None:
+        seen.append("work")
+        if len(seen) < 6:
+            work.queue()
+
+    async def other() -> None:
+        seen.append("other")
+
+    work = Work(kernel, "work", function)
+    work.queue()
+    kernel.spawn(other(), "other")
+    world.settle()
+    assert seen[:3] == ["work", "other", "work"]
+
+
+def test_work_that_oopses_can_be_queued_again(world: World) -> None:
+    guest = world.kernel("guest", panic_on_oops=False)
+
+    async def function() -> None:
+        raise RuntimeError("bad handler")
+
+    work = Work(guest, "work", function)
+    work.queue()
+    world.settle()
+    assert not work.pending
+    work.queue()
+    world.settle()
+    assert len(world.traced("kernel.oops")) == 2
