@@ -74,6 +74,7 @@ class Dom0:
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
         self.rpc.events["domain_stopped"] = pciback.domain_stopped
+        self.rpc.events["domain_paused"] = pciback.domain_paused
         self.rpc.events["evtchn_closed"] = lambda port: None
         await pciback.start()
 

@@ -88,7 +88,7 @@ class Hypercalls:
         """KILL-4.5: (done, method, text). Waits for a recovery that owes the bus a reset (H22)."""
         psdev = self._psdev(bdf)
         dev = psdev.dev
-        if psdev.faulty and self.iommu.owner(dev.sbdf) != DOMID_IO:
+        if psdev.faulty and psdev.pdev is not None:
             return False, "", psdev.faulty  # a recovery gave it up: only an operator's reset may bring it back
         async with self.resets.lock(dev):
             async with dev.device_lock:

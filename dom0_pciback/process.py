@@ -9,7 +9,7 @@ from pathlib import Path
 from dom0_pciback.dom0 import Dom0
 from kernel_stub.kernel import Kernel
 from protocol.codec import Decoder, decode_channel
-from protocol.journal_file import JournalFile
+from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import DEVBUS, TO_DOM0
 from protocol.transport_zmq import Loop, NetEndpoints, RealClock, open_party_link
 
@@ -19,12 +19,14 @@ LOST = 3  # exit status: a party that this one cannot live without is gone
 @dataclass(slots=True)
 class Dom0Options:
     """``door``: address of the hypervisor stub. ``base``: where guests reach this process (ipc://DIR or
-    tcp://HOST). ``run``: directory for the journal. ``epoch``: zero of the system's clock, ns."""
+    tcp://HOST). ``run``: directory for the journal. ``epoch``: zero of the system's clock, ns. ``console``:
+    show the kernel's log on standard output."""
 
     door: str
     base: str
     run: Path
     epoch: int
+    console: bool = False
 
 
 class Dom0Process:
@@ -32,7 +34,9 @@ class Dom0Process:
 
     def __init__(self, options: Dom0Options) -> None:
         clock = RealClock(options.epoch)
-        self.kernel = Kernel("dom0", clock, JournalFile(options.run / "journal" / "dom0.mpk"))
+        file = JournalFile(options.run / "journal" / "dom0.mpk")
+        journal = ConsoleJournal(file, "dom0") if options.console else file
+        self.kernel = Kernel("dom0", clock, journal)
         self.loop = Loop(self.kernel)
         decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
         endpoints = NetEndpoints(self.loop, options.base, decoders)

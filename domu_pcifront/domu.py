@@ -42,7 +42,8 @@ class DomU:
         kernel.spawn(self._boot(token), "init")
 
     def _make_device(self, devfn: int) -> GuestPciDev:
-        assert self.pcifront is not None and self.pcifront.ops is not None
+        assert self.pcifront is not None
+        assert self.pcifront.ops is not None
         ops = self.pcifront.ops
         return GuestPciDev(self.kernel, devfn, ops, self.devbus, self.memory, msi=ops, machine=self.machine)
 

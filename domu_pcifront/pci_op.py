@@ -44,7 +44,9 @@ class PciOps:
         self._timeout = timing.config_timeout_ms * MS
         self._poll = timing.config_poll_ms * MS
 
-    async def do_pci_op(self, cmd: PciOp, devfn: int, offset: int = 0, size: int = 0, value: int = 0) -> tuple[int, int]:
+    async def do_pci_op(
+        self, cmd: PciOp, devfn: int, offset: int = 0, size: int = 0, value: int = 0
+    ) -> tuple[int, int]:
         """Post one request and wait for its answer: (``op.err``, ``op.value``).
 
         The backend has two seconds; after that the answer is dev_not_found and the value 0 (FE-2).

@@ -10,14 +10,14 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+from greenlet import getcurrent, greenlet
 
 
 class NotInHandlerError(RuntimeError):
     """``dev.sync`` was used where nothing can wait: in a coroutine, in an interrupt handler, at top level."""
 
 
-class _Handler(greenlet):  # type: ignore[misc]
+class _Handler(greenlet):
     """The greenlet of one plain function; its parent is whoever runs the calling coroutine."""
 
 

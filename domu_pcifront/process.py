@@ -12,7 +12,7 @@ from domu_pcifront.domu import DomU
 from domu_pcifront.event_channel import EventChannel
 from kernel_stub.kernel import EMERG, Kernel
 from protocol.codec import Decoder, decode_channel
-from protocol.journal_file import JournalFile
+from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import DEVBUS, TO_DOMU
 from protocol.transport_zmq import Loop, NetEndpoints, RealClock, ZmqLink, open_party_link
 
@@ -53,9 +53,10 @@ class DomUProcess:
 
     def __init__(self, config: dict[str, Any]) -> None:
         clock = RealClock(config["epoch"])
-        # It may be killed at any moment, so each record is made safe at once.
         path = Path(config["run"]) / "journal" / f"{config['name']}@{config['domid']}.mpk"
-        self.kernel = Kernel(config["name"], clock, JournalFile(path, safe=True), panic_on_oops=False)
+        file = JournalFile(path, safe=True)  # a guest may be killed between any two records
+        journal = ConsoleJournal(file, config["name"]) if config["console"] else file
+        self.kernel = Kernel(config["name"], clock, journal, panic_on_oops=False)
         self.loop = Loop(self.kernel)
         decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
         endpoints = NetEndpoints(self.loop, "ipc://", decoders)

@@ -17,7 +17,7 @@ from hypervisor_stub.zygote import GuestMain, Zygote
 from kernel_stub.kernel import MS, Kernel, Timer
 from kernel_stub.rpc import RpcError
 from protocol.codec import Decoder
-from protocol.journal_file import JournalFile
+from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import TO_HYPERVISOR, TO_SUPERVISOR
 from protocol.topology import HostSpec
 from protocol.transport_zmq import FrontDoor, Loop, NetEndpoints, RealClock, open_party_link
@@ -29,7 +29,8 @@ PATIENCE_MS = 1_000  # how long the stub waits for the others to end
 @dataclass(slots=True)
 class HypervisorOptions:
     """``doors``: addresses to bind. ``base``: where parties reach their own sockets. ``run``: run directory.
-    ``epoch``: zero of the system's clock, ns. ``boot``: create the guests as soon as the parties are there."""
+    ``epoch``: zero of the system's clock, ns. ``boot``: create the guests as soon as the parties are there.
+    ``console``: show the log on standard output."""
 
     host: HostSpec
     doors: list[str]
@@ -37,6 +38,7 @@ class HypervisorOptions:
     run: Path
     epoch: int
     boot: bool = True
+    console: bool = False
 
 
 class HypervisorProcess:
@@ -45,7 +47,9 @@ class HypervisorProcess:
     def __init__(self, options: HypervisorOptions) -> None:
         self.options = options
         clock = RealClock(options.epoch)
-        self.kernel = Kernel("hypervisor", clock, JournalFile(options.run / "journal" / "hypervisor.mpk"))
+        file = JournalFile(options.run / "journal" / "hypervisor.mpk")
+        journal = ConsoleJournal(file, "(XEN)") if options.console else file
+        self.kernel = Kernel("hypervisor", clock, journal)
         self.loop = Loop(self.kernel)
         self.hypervisor = Hypervisor(self.kernel, options.host, lambda: secrets.token_hex(8))
         self.hypervisor.epoch = options.epoch
@@ -106,6 +110,7 @@ class SupervisorOptions:
     run: Path
     epoch: int
     guest_main: GuestMain
+    console: bool = False
 
 
 class ZygoteRunner:
@@ -120,7 +125,7 @@ class ZygoteRunner:
     async def start(self, domid: int, token: str, name: str) -> int:
         """Fork the guest and watch its pidfd."""
         options = self.options
-        config = {"domid": domid, "token": token, "name": name, "door": options.door}
+        config = {"domid": domid, "token": token, "name": name, "door": options.door, "console": options.console}
         try:
             pid = self.zygote.fork({**config, "run": str(options.run), "epoch": options.epoch})
         except OSError as error:

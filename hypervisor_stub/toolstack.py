@@ -68,6 +68,8 @@ class Toolstack:
         except RpcError as error:
             self.machine.console.printk(ERR, f"{op} {domain.name}: {error}")
             raise LibxlError(ERROR_FAIL) from None
+        if self.machine.dom0 is not None:
+            self.machine.dom0.post("domain_paused", domain.domid, op == "pause")
         self.machine.kernel.trace(f"domain.{op}", domain.name)
 
     def states(self, domain: Domain) -> tuple[int, int]:

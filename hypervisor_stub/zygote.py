@@ -89,8 +89,9 @@ def _spawn(orders: socket.socket, guest_main: GuestMain, config: dict[str, Any])
     zygote = os.getpid()
     pid = os.fork()
     if pid:
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpgid(pid, pid)  # here and not there: it must be killable as a group before it has run at all
         return pid
-    os.setpgid(0, 0)
     die_with_parent(zygote)
     orders.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -25,7 +25,7 @@ MS = 1_000_000  # nanoseconds
 class Task:
     """A kernel thread. ``waiting_on`` names what it waits for, for deadlock reports."""
 
-    __slots__ = ("coro", "name", "done", "result", "error", "waiting_on", "value", "timer", "on_done")
+    __slots__ = ("coro", "done", "error", "name", "on_done", "result", "timer", "value", "waiting_on")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], name: str) -> None:
         self.coro = coro
@@ -45,7 +45,7 @@ class Task:
 class Timer:
     """A one-shot timer; ``cancel`` is always allowed. The callback runs outside every task."""
 
-    __slots__ = ("deadline", "callback")
+    __slots__ = ("callback", "deadline")
 
     def __init__(self, deadline: int, callback: Callable[[], None] | None) -> None:
         self.deadline = deadline
@@ -114,7 +114,7 @@ class Kernel:
         while ready:
             item = ready.popleft()
             if item.__class__ is Task:
-                self._step(item)  # type: ignore[arg-type]
+                self._step(item)
             else:
                 item()  # type: ignore[operator]
 

@@ -17,6 +17,9 @@ from protocol.ports import Link, Message
 Handler = Callable[..., Awaitable[Any]]
 
 
+_ANSWERS = ("ok", "error")
+
+
 class RpcError(Exception):
     """The other party refused; the text says why."""
 
@@ -76,7 +79,7 @@ class Rpc:
 
     def _receive(self, message: Message) -> None:
         op, serial, *args = message
-        if op == "ok" or op == "error":
+        if op in _ANSWERS:
             future = self._waiting.pop(serial, None)
             if future is not None:
                 future.set((op == "ok", args[0]))

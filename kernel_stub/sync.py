@@ -91,7 +91,8 @@ class Mutex:
     async def acquire(self) -> None:
         """Wait for the lock; first come, first served. Asserts that the task does not hold it already."""
         task = self.kernel.current
-        assert task is not None and self.owner is not task, f"{task} takes {self.name} twice"
+        assert task is not None
+        assert self.owner is not task, f"{task} takes {self.name} twice"
         if self.owner is None:
             self.owner = task
             return
@@ -126,7 +127,7 @@ class Mutex:
 class Work:
     """``struct work_struct``: queued any number of times while it runs, it runs once more afterwards."""
 
-    __slots__ = ("kernel", "name", "function", "_running", "_again")
+    __slots__ = ("_again", "_running", "function", "kernel", "name")
 
     def __init__(self, kernel: Kernel, name: str, function: Callable[[], Awaitable[None]]) -> None:
         self.kernel = kernel

@@ -20,7 +20,7 @@ PENDING_MAX = 4096  # operations that wait for credit; a peer that takes none of
 class Channel:
     """One end. ``on_event`` is called once for every doorbell that arrives, after its operations."""
 
-    __slots__ = ("page", "link", "on_event", "on_close", "closed", "_sent", "_acked", "_received", "_told", "_bell")
+    __slots__ = ("_acked", "_bell", "_received", "_sent", "_told", "closed", "link", "on_close", "on_event", "page")
 
     def __init__(self, link: Link, page: SharedPage) -> None:
         self.page = page

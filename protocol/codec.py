@@ -66,7 +66,8 @@ class Decoder:
         return adapter
 
 
-_PAGE_OP = tuple[Literal[0, 1, 2], Annotated[int, Field(ge=0, lt=PAGE_SIZE)], Annotated[bytes, Field(max_length=PAGE_SIZE)]]
+_OFFSET = Annotated[int, Field(ge=0, lt=PAGE_SIZE)]
+_PAGE_OP = tuple[Literal[0, 1, 2], _OFFSET, Annotated[bytes, Field(max_length=PAGE_SIZE)]]
 _CHANNEL: TypeAdapter[tuple[Any, ...]] = TypeAdapter(
     tuple[U32, U32, bool, Annotated[tuple[_PAGE_OP, ...], Field(max_length=8192)]], config={"strict": True}
 )

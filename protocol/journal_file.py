@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from protocol.ports import Record
 
 GROW = 1 << 20  # the file grows by this many bytes
 SIZE_MAX = 1 << 30
+CONSOLE_LEVEL = 6
 
 
 class JournalFile:
@@ -61,6 +63,22 @@ class JournalFile:
             raise OSError(f"journal is full ({SIZE_MAX} bytes)")
         os.ftruncate(self._fd, size)
         self._map.resize(size)
+
+
+class ConsoleJournal:
+    """A journal that also shows the party's log on standard output, as a console does (printk level 6 and below)."""
+
+    def __init__(self, journal: JournalFile, name: str) -> None:
+        self._journal = journal
+        self._name = name
+        self.flush = journal.flush
+
+    def append(self, record: Record) -> None:
+        """See ``protocol.ports.Journal``."""
+        self._journal.append(record)
+        if record[2] == "printk" and record[4] <= CONSOLE_LEVEL:
+            sys.stdout.write(f"{self._name} [{record[0] / 1e9:12.6f}] {record[5]}\n")
+            sys.stdout.flush()
 
 
 def read_journal(path: Path, offset: int = 0) -> tuple[list[Record], int]:

@@ -2,7 +2,7 @@
 
 The subject of every record is the ``DDDD:BB:DD.F`` text of the function that it is about. From them the form
 of the recorded kernel traces follows (linux-aer-errata.md 2.1): ``recovery.begin``/``recovery.end`` are entry
-and return of ``pcie_do_recovery``, ``recovery.vote`` is ``rep_*`` with ``merged=``, ``driver.callback`` is a
+and return of ``pcie_do_recovery``, ``recovery.vote`` is ``rep_*`` with ``merged=``, ``pci.callback`` is a
 line of ``handlers``, written when the callback returns.
 """
 
@@ -16,7 +16,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pci.restore": (),
     "pci.reset": ("method", "result"),  # flr, af_flr, pm, bus; 0 or a negative errno
     "uevent": ("event", "online"),
-    "driver.callback": ("driver", "callback", "state", "answer"),  # state and answer "" where there is none
+    "pci.callback": ("driver", "callback", "state", "answer"),  # state and answer "" where there is none
     "aer.irq": ("status", "source"),  # Root Error Status and Error Source Identification as aer_irq read them
     "aer.lost": ("status", "source"),  # the FIFO was full (T28)
     "aer.error": ("severity", "status", "header"),  # what the trace event aer_event carries

@@ -51,6 +51,7 @@ TO_DOM0: dict[str, tuple[Any, ...]] = {
     "xs_event": (Text, Text),  # path, token
     "evtchn_closed": (U32,),  # the other end went away: sends are lost from now on
     "domain_withdrawn": (DomId,),  # the operator is about to destroy it: its devices count as detached (H11)
+    "domain_paused": (DomId, bool),  # event: the operator paused or unpaused it
     "domain_stopped": (DomId, Text),  # event: its processors run no more (KILL-4.2, 4.4), and the procedure
     "hw_assign": (Text, DomId),  # function, domain -> address of the domain's device bus
     "hw_deassign": (Text,),  # to quarantine (DOMID_IO)

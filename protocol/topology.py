@@ -122,7 +122,7 @@ DEFECTS = frozenset(f"D{number}" for number in range(1, 27))  # xen-pci.md 7.3
 
 
 def defects_in_force(profile: str, switched: Iterable[str]) -> frozenset[str]:
-    """Defects of the real code that are on: all in ``linux``, none in ``hardened``, each of ``switched`` turned over."""
+    """Defects of the real code that are on: all in ``linux``, none in ``hardened``; ``switched`` are turned over."""
     return (DEFECTS if profile == "linux" else frozenset()) ^ frozenset(switched)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import zmq
@@ -230,7 +230,7 @@ class ZmqLink:
 class NetEndpoints:
     """Opens links on ``ipc`` (a directory of short-lived sockets) or ``tcp`` (a host name that peers know)."""
 
-    def __init__(self, loop: Loop, base: str, decoders: dict[str, Callable[[bytes], Message]]) -> None:
+    def __init__(self, loop: Loop, base: str, decoders: Mapping[str, Callable[[bytes], Message]]) -> None:
         self.loop = loop
         self.base = base  # "ipc://DIR" or "tcp://HOST"
         self.decoders = decoders
@@ -256,7 +256,7 @@ class NetEndpoints:
 
 def _fd(socket: zmq.Socket[bytes]) -> int:
     """File descriptor that becomes readable when something happens to the socket."""
-    return int(socket.getsockopt(zmq.FD))  # type: ignore[arg-type]
+    return int(socket.getsockopt(zmq.FD))
 
 
 def _readable(socket: zmq.Socket[bytes]) -> bool:
@@ -295,7 +295,9 @@ def check_address(address: str) -> None:
 class FrontDoor:
     """The hypervisor stub's ROUTER: parties get a PAIR of their own, control clients stay here."""
 
-    def __init__(self, loop: Loop, addresses: list[str], endpoints: NetEndpoints, accept: Callable[[Link], None]) -> None:
+    def __init__(
+        self, loop: Loop, addresses: list[str], endpoints: NetEndpoints, accept: Callable[[Link], None]
+    ) -> None:
         self.loop = loop
         self.endpoints = endpoints
         self.accept = accept

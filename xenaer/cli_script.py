@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from xenaer.cli_base import StopError, World, out, shipped
+from xenaer.cli_base import RunOption, StopError, World, out, shipped
 from xenaer.cli_system import PASS_ON
+from xenaer.control import read_system, run_dir
 from xenaer.host import load_host
 from xenaer.journal import line
 from xenaer.schema import schema_text, schemas, write_schemas
@@ -39,11 +40,15 @@ def run(
     host: Annotated[str | None, typer.Option("--host", help="host file instead of the script's")] = None,
     world: WorldOption = World.PROCESSES,
     journal: JournalOption = None,
+    attach: Annotated[bool, typer.Option("--attach", help="use the system that runs in --run")] = False,
+    run_folder: RunOption = None,
 ) -> None:
-    """Run a script on a system of its own; exit status 1 if an expectation failed."""
+    """Run a script on a system of its own, or on a running one; exit status 1 if an expectation failed."""
+    if attach and world is World.SIMULATION:
+        raise StopError("--attach needs a running system; --world simulation makes one of its own")
     host_path = shipped("hosts", host) if host is not None else None
     loaded = load_script(shipped("campaigns", script), host_path)
-    with system_for(loaded, world) as system:
+    with attached(run_folder) if attach else system_for(loaded, world) as system:
         runner = Runner(system, loaded)
         runner.on_step = lambda result: out(result.line())
         good = run_and_save(runner, journal)
@@ -65,6 +70,19 @@ def demo(
             good = run_and_save(runner, journal)
         view.summary(runner.results, str(journal or ""))
     raise typer.Exit(0 if good else 1)
+
+
+@contextmanager
+def attached(folder: Path | None) -> Iterator[System]:
+    """The system that runs already; it goes on afterwards. Raises NoSystemError."""
+    from xenaer import local  # noqa: PLC0415
+
+    found = run_dir(folder)
+    system = local.ProcessSystem(found, read_system(found).address)
+    try:
+        yield system
+    finally:
+        system.close()
 
 
 @contextmanager

@@ -22,6 +22,9 @@ Entry = dict[str, Any]
 Strand = tuple[str, str, str]
 FIXED = ("t", "party", "task", "label", "subject")
 SHARED_TASKS = frozenset({"xenwatch", "irq"})  # they serve events of many devices, in the order of arrival
+DRAWN = re.compile(r"\b(gnt_ref=|evtchn=)\d+")  # numbers in log lines that the environment draws
+ECHOES = re.compile(r": (fe state changed \d+|Connected\? \d|Reconfiguring device \.\.\.)$")
+UNSEEN = "fe state changed 1"  # Initialising: nothing follows from it, and a read may find a later state already
 _DEVICE_PREFIX = re.compile(r"\S+ (\S+): ")  # ``driver device: text``
 
 _NO_FIELDS: tuple[str, ...] = ()
@@ -124,17 +127,28 @@ def dmesg_line(item: Entry, form: str = "") -> str:
 
 
 # -- comparing worlds ------------------------------------------------------------------------------
-def strands(items: Iterable[Entry]) -> dict[Strand, list[tuple[Any, ...]]]:
+def strands(items: Iterable[Entry]) -> dict[Strand, list[Any]]:
     """The sequences that two worlds must have in common: per party, task and subject.
 
-    Times are left out, and so are the fields that the environment draws (``protocol.labels.VOLATILE``).
+    Times are left out, and so is what the environment draws (``protocol.labels.VOLATILE``, ``DRAWN``). Lines that
+    tell what a XenStore read happened to find (``ECHOES``) are a sorted set in a strand of their own.
     """
-    result: dict[Strand, list[tuple[Any, ...]]] = defaultdict(list)
+    result: dict[Strand, list[Any]] = defaultdict(list)
+    echoes: dict[Strand, set[str]] = defaultdict(set)
     for item in items:
-        label = item["label"]
-        fields = [(key, _frozen(value)) for key, value in fields_of(item).items() if (label, key) not in VOLATILE]
-        result[item["party"], item["task"], _subject(item)].append((label, *fields))
-    return dict(result)
+        strand = item["party"], item["task"], _subject(item)
+        if item["label"] != "printk":
+            result[strand].append((item["label"], *_compared(item)))
+        elif ECHOES.search(item["text"]) is None:
+            result[strand].append(("printk", item["level"], DRAWN.sub(r"\1*", item["text"])))
+        elif not item["text"].endswith(UNSEEN):
+            echoes[(*strand[:2], f"{strand[2]} echoes")].add(item["text"])
+    return {**result, **{strand: sorted(texts) for strand, texts in echoes.items()}}
+
+
+def _compared(item: Entry) -> Iterator[tuple[str, Any]]:
+    label = item["label"]
+    return ((key, _frozen(value)) for key, value in fields_of(item).items() if (label, key) not in VOLATILE)
 
 
 def _subject(item: Entry) -> str:
@@ -159,12 +173,20 @@ def differences(one: Iterable[Entry], other: Iterable[Entry]) -> list[str]:
     for strand in sorted(left.keys() | right.keys()):
         first, second = left.get(strand, []), right.get(strand, [])
         if first != second:
-            found.append(f"{'/'.join(strand)}: {_first_difference(first, second)}")
+            found.append(f"{' / '.join(part or '-' for part in strand)}: {_first_difference(first, second)}")
     return found
 
 
 def _first_difference(first: list[Any], second: list[Any]) -> str:
-    for index, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return f"record {index}: {a} against {b}"
-    return f"{len(first)} records against {len(second)}"
+    index = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    return f"record {index + 1}: {_show(first, index)} against {_show(second, index)}"
+
+
+def _show(records: list[Any], index: int) -> str:
+    """One record of a strand for people."""
+    if index >= len(records):
+        return f"nothing ({len(records)} records)"
+    record = records[index]
+    if isinstance(record, str):
+        return record
+    return " ".join(f"{part[0]}={part[1]}" if isinstance(part, tuple) else str(part) for part in record)

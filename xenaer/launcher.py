@@ -65,7 +65,8 @@ class Launcher:
         for guest in self.host.guests:
             options = SupervisorOptions(self.door, guest.name, self.run, self.epoch, domu_main)
             self._fork(f"supervisor-{guest.name}", partial(main_supervisor, options))
-        content = {"address": self.door, "pid": os.getpid(), "host": self.host.name, "children": self.children}
+        content = {"address": self.door, "pid": os.getpid(), "host": self.host.name, "epoch": self.epoch}
+        content["children"] = self.children
         fresh = self.run / "system.json.new"
         fresh.write_text(json.dumps(content))
         fresh.rename(system_file(self.run))

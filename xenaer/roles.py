@@ -6,7 +6,10 @@ directory, where their journals are and where the stub leaves the zero of the sy
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +17,14 @@ from pathlib import Path
 
 from protocol.transport_zmq import TransportError
 from xenaer.control import run_dir
-from xenaer.run_files import clean
+from xenaer.run_files import clean, system_file
 
 EPOCH_TIMEOUT_S = 30.0
 USAGE = 2
 
 # role -> (options that it needs, options that it may have)
 OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "hypervisor": (("host", "listen"), ("run", "base")),
+    "hypervisor": (("host", "listen"), ("run", "advertise")),
     "dom0": (("hypervisor",), ("run", "advertise")),
     "guest": (("name", "hypervisor"), ("run",)),
 }
@@ -63,18 +66,26 @@ def _hypervisor(options: dict[str, str], run: Path) -> int:
     from xenaer.host import load_host  # noqa: PLC0415
 
     host = load_host(options["host"])
-    (run / "s").mkdir(parents=True, exist_ok=True)
-    (run / "journal").mkdir(exist_ok=True)
-    for old in (run / "journal").glob("*.mpk"):
-        old.unlink()
+    (run / "journal").mkdir(parents=True, exist_ok=True)
+    clean(run)
+    for old in [run / "epoch", *(run / "journal").glob("*.mpk")]:
+        old.unlink(missing_ok=True)
+    (run / "s").mkdir(exist_ok=True)
     epoch = time.monotonic_ns()
     (run / "epoch").write_text(f"{epoch}\n")
-    doors = options["listen"].split(",")
-    base = options.get("base") or ("tcp://*" if doors[0].startswith("tcp://") else f"ipc://{run}/s")
+    door = options["listen"]
+    base = "tcp://*" if door.startswith("tcp://") else f"ipc://{run}/s"
+    _announce(run, door, options.get("advertise") or socket.gethostname(), host.name)
     try:
-        return main_hypervisor(HypervisorOptions(host, doors, base, run, epoch))
+        return main_hypervisor(HypervisorOptions(host, [door], base, run, epoch, console=True))
     finally:
         clean(run)
+
+
+def _announce(run: Path, door: str, hostname: str, name: str) -> None:
+    """Say in the run directory where the system is, for ``xenaer run --attach`` and the other commands."""
+    address = f"tcp://{hostname}:{door.rsplit(':', 1)[1]}" if door.startswith("tcp://") else door
+    system_file(run).write_text(json.dumps({"address": address, "pid": os.getpid(), "host": name}))
 
 
 def _dom0(options: dict[str, str], run: Path) -> int:
@@ -82,7 +93,7 @@ def _dom0(options: dict[str, str], run: Path) -> int:
 
     advertise = options.get("advertise")
     base = f"tcp://{advertise}" if advertise else f"ipc://{run}/s"
-    return main(Dom0Options(options["hypervisor"], base, run, _epoch(run)))
+    return main(Dom0Options(options["hypervisor"], base, run, _epoch(run), console=True))
 
 
 def _guest(options: dict[str, str], run: Path) -> int:
@@ -90,7 +101,7 @@ def _guest(options: dict[str, str], run: Path) -> int:
     from hypervisor_stub.process import SupervisorOptions, main_supervisor  # noqa: PLC0415
 
     return main_supervisor(
-        SupervisorOptions(options["hypervisor"], options["name"], run, _epoch(run), guest_main)
+        SupervisorOptions(options["hypervisor"], options["name"], run, _epoch(run), guest_main, console=True)
     )
 
 

@@ -32,5 +32,5 @@ async def _handle_correctable(core: PciCore, dev: PciDev, record: ErrorRecord) -
     if callback is not None:
         await callback(dev)
         assert dev.driver is not None
-        core.kernel.trace("driver.callback", dev.name, dev.driver.name, "cor_error_detected", "", "")
+        core.kernel.trace("pci.callback", dev.name, dev.driver.name, "cor_error_detected", "", "")
     pcie_clear_device_status(core, dev)

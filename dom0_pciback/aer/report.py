@@ -116,4 +116,4 @@ async def report_perm_failure(core: PciCore, dev: PciDev) -> None:
 
 def _trace_callback(core: PciCore, dev: PciDev, callback: str, state: str, answer: str) -> None:
     driver = dev.driver
-    core.kernel.trace("driver.callback", dev.name, driver.name if driver else "", callback, state, answer)
+    core.kernel.trace("pci.callback", dev.name, driver.name if driver else "", callback, state, answer)

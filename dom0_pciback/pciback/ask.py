@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dom0_pciback.pciback.backend import XenPcibkDevice
 from dom0_pciback.pciback.events import BackendEvents
-from dom0_pciback.pciback.profile import Situation, situation_of
+from dom0_pciback.pciback.profile import Defect, Situation, situation_of
 from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG
 from protocol.channel import Channel
@@ -27,12 +27,22 @@ Answer = tuple[Situation, int]
 
 
 class Budget:
-    """The time that one guest may take in one incident, over all phases (H25), in nanoseconds."""
+    """The time that one guest may take in one incident, over all phases (H25), in nanoseconds.
 
-    __slots__ = ("left",)
+    Time in which the operator has paused the guest does not count, up to ``extra`` (errata 9.2 no. 15).
+    """
 
-    def __init__(self, ns: int) -> None:
+    __slots__ = ("extra", "left")
+
+    def __init__(self, ns: int, extra: int | None = None) -> None:
         self.left = ns
+        self.extra = ns if extra is None else extra
+
+    def spend(self, elapsed: int, paused: int) -> None:
+        """A question took ``elapsed`` ns, in ``paused`` of which the guest could not answer."""
+        credit = min(paused, self.extra)
+        self.extra -= credit
+        self.left -= max(elapsed - credit, 0)
 
 
 async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: Budget, grace: int) -> Answer:
@@ -55,8 +65,10 @@ def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation
     """What keeps pciback from asking; first row wins. None: ask."""
     if psdev.detaching:
         return Situation.DETACHED
-    if pdev.stopped:
+    if pdev.stopped or pdev.condemned:
         return Situation.GUEST_DEAD
+    if pdev.mute:
+        return Situation.TIMEOUT
     if pdev.channel is None:
         young = not pdev.connected_once and pdev.kernel.now() - pdev.created < grace
         may = young and pdev.pciback.may_connect(pdev.domid)
@@ -70,36 +82,44 @@ async def _common_process(
     psdev: PcistubDevice, pdev: XenPcibkDevice, phase: Phase, state: ChannelState, budget: Budget
 ) -> Answer:
     address, channel, worker = pdev.vbus.guest_address(psdev.dev.sbdf), pdev.channel, pdev.worker
-    assert address is not None and channel is not None and worker is not None
+    assert address is not None
+    assert channel is not None
+    assert worker is not None
     kernel, page, events = pdev.kernel, channel.page, worker.events
     cmd = OP_OF_PHASE[phase]
-    kernel.printk(DEBUG, f"{psdev.dev.prefix}xen_pciback: aer_op {cmd:x} dom {address[0]:x} bus {address[1]:x} devfn {address[2]:x}")
+    domain, bus, devfn = address
+    kernel.printk(DEBUG, f"{psdev.dev.prefix}xen_pciback: aer_op {cmd:x} dom {domain:x} bus {bus:x} devfn {devfn:x}")
     kernel.trace("pciback.ask", psdev.dev.name, phase, state)
     page.write_aer(cmd, state, *address)
     events.op_pending = True
     page.set_bit(PCIB_ACTIVE)
     channel.notify()
     events.eoi()  # so that the answer can come in
-    begin = kernel.now()
-    situation = await _wait(psdev, pdev, channel, events, begin + budget.left)
-    budget.left -= kernel.now() - begin
+    begin, paused = kernel.now(), pdev.paused_ns()
+    situation = await _wait(psdev, pdev, channel, events, budget)
+    budget.spend(kernel.now() - begin, pdev.paused_ns() - paused)
+    pdev.mute = situation is Situation.TIMEOUT and not pdev.pciback.profile.has(Defect.D10)
     answer = _conclude(situation, channel, events)
     kernel.trace("pciback.answer", psdev.dev.name, phase, answer[1], answer[0])
     return answer
 
 
 async def _wait(
-    psdev: PcistubDevice, pdev: XenPcibkDevice, channel: Channel, events: BackendEvents, deadline: int
+    psdev: PcistubDevice, pdev: XenPcibkDevice, channel: Channel, events: BackendEvents, budget: Budget
 ) -> Situation | None:
     """None: the guest has cleared the flag. A dead guest and a detach are noticed at once (H2, H11)."""
-    data = channel.page.data
+    data, now = channel.page.data, pdev.kernel.now
+    begin, paused = now(), pdev.paused_ns()
     while data[0] & 1 << PCIB_ACTIVE:
         if psdev.detaching:
             return Situation.DETACHED
         if pdev.stopped:
             return Situation.GUEST_DEAD
-        if not await events.answered.wait(deadline):
-            return Situation.TIMEOUT if data[0] & 1 << PCIB_ACTIVE else None
+        credit = budget.extra if pdev.paused_at is not None else min(pdev.paused_ns() - paused, budget.extra)
+        deadline = begin + budget.left + credit
+        if now() >= deadline:
+            return Situation.TIMEOUT
+        await events.answered.wait(deadline)
     return None
 
 

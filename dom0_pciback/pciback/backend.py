@@ -27,7 +27,7 @@ S = XenbusState
 EINVAL = 22
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     """A step failed for good (B14): errno and text of ``xenbus_dev_fatal``."""
 
     def __init__(self, errno: int, text: str) -> None:
@@ -56,6 +56,8 @@ class XenPcibkDevice:
         self.killed_incident = 0  # last incident that was reported by aerState (H23)
         self.condemned = False  # reported, and about to be stopped: it is not asked again (H16)
         self.mute = False  # let a question time out: not asked again on this connection (H10)
+        self.paused_at: int | None = None  # when the operator paused the guest (ns), None while it runs
+        self._paused_before = 0  # ns in earlier pauses
         self._tokens: list[tuple[str, str]] = []
         self._grant: tuple[int, int] | None = None
         self._port = 0  # dom0's end of the event channel, 0 while there is none
@@ -96,7 +98,7 @@ class XenPcibkDevice:
         """Run one transition; a fatal error goes to the error node and state Closing (B14)."""
         try:
             await step()
-        except Fatal as fatal:
+        except FatalError as fatal:
             self.printk(INFO, fatal.text)
             await self.dev.fatal(fatal.errno, fatal.text)
 
@@ -125,7 +127,7 @@ class XenPcibkDevice:
     async def _num_devs(self) -> int:
         text = await self._node("num_devs")
         if text is None or not text.isdigit():
-            raise Fatal(EINVAL, "Error reading number of devices")
+            raise FatalError(EINVAL, "Error reading number of devices")
         return int(text)
 
     async def _node(self, name: str) -> str | None:
@@ -195,10 +197,10 @@ class XenPcibkDevice:
         port = await read(f"{self.dev.otherend}/event-channel")
         magic = await read(f"{self.dev.otherend}/magic")
         if not _is_u32(gref) or not _is_u32(port) or magic is None:
-            raise Fatal(EINVAL, "Error reading configuration from frontend")
+            raise FatalError(EINVAL, "Error reading configuration from frontend")
         if magic != MAGIC:
             text = f"version mismatch ({magic[:32]}/{MAGIC}) with pcifront - halting xen-pciback"
-            raise Fatal(EFAULT, text)
+            raise FatalError(EFAULT, text)
         return int(gref or 0), int(port or 0)
 
     async def _map_and_bind(self, gref: int, port: int) -> None:
@@ -207,14 +209,14 @@ class XenPcibkDevice:
         try:
             image: bytes = await rpc.call("grant_map", self.domid, gref)
         except RpcError:
-            raise Fatal(EINVAL, "Error mapping other domain page in ours.") from None
+            raise FatalError(EINVAL, "Error mapping other domain page in ours.") from None
         address, link = self.pciback.endpoints.listen("channel", f"d{self.domid}")
         try:
             self._port = await rpc.call("evtchn_bind", self.domid, port, address)
         except RpcError:
             link.close()
             await rpc.call("grant_unmap", self.domid, gref)
-            raise Fatal(EINVAL, "Error binding event channel to IRQ") from None
+            raise FatalError(EINVAL, "Error binding event channel to IRQ") from None
         self._grant = (self.domid, gref)
         self.channel = Channel(link, SharedPage(image))
         self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
@@ -230,6 +232,18 @@ class XenPcibkDevice:
     def _channel_lost(self, reason: str) -> None:
         """The guest's end is gone or broke the protocol (X48): as a disconnect, at once."""
         self.guest_stopped(reason)
+
+    def paused_ns(self) -> int:
+        """How long the guest has been paused until now, in all."""
+        since = self.paused_at
+        return self._paused_before + (0 if since is None else self.kernel.now() - since)
+
+    def set_paused(self, on: bool) -> None:
+        """The operator pauses or unpauses the guest."""
+        self._paused_before = self.paused_ns()
+        self.paused_at = self.kernel.now() if on else None
+        if self.worker is not None:
+            self.worker.events.answered.wake_all()
 
     def guest_stopped(self, reason: str) -> None:
         """The guest will never answer again: a pending AER wait fails now (H2, KILL-4.4)."""
@@ -254,6 +268,7 @@ class XenPcibkDevice:
             await self.pciback.call_quietly("grant_unmap", *self._grant)
             self._grant = None
         self.stopped = ""
+        self.mute = False
 
     # -- devices -------------------------------------------------------------------------------
     async def _export(self, number: int) -> None:
@@ -262,16 +277,17 @@ class XenPcibkDevice:
         try:
             sbdf = Sbdf.parse(text or "")
         except ValueError:
-            raise Fatal(EINVAL, "Error parsing pci device configuration") from None
+            raise FatalError(EINVAL, "Error parsing pci device configuration") from None
         psdev = self.pciback.slots.get(sbdf)
         if psdev is None or psdev.pdev not in (None, self):
-            raise Fatal(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
+            raise FatalError(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
         devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
         if devfn < 0:
-            raise Fatal(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
+            raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
         psdev.pdev, psdev.detaching, psdev.clean = self, False, False
         self.exported[sbdf] = psdev
-        self.printk(DEBUG, f"exporting dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}")
+        where = f"dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}"
+        self.printk(DEBUG, f"exporting {where}")
         self.kernel.printk(INFO, f"{psdev.dev.prefix}registering for {self.domid}")
         await self._write(f"vdev-{number}", f"0000:00:{devfn >> 3:02x}.{devfn & 7:02x}")
         await self._write(f"state-{number}", int(S.INITIALISED))

@@ -26,8 +26,19 @@ class BackendEvents:
     """
 
     __slots__ = (
-        "answered", "channel", "eoi_pending", "events", "jiffies_delayed", "kernel", "op_active", "op_pending",
-        "queue_op", "spurious", "spurious_events", "_held", "_delayed",
+        "_delayed",
+        "_held",
+        "answered",
+        "channel",
+        "eoi_pending",
+        "events",
+        "jiffies_delayed",
+        "kernel",
+        "op_active",
+        "op_pending",
+        "queue_op",
+        "spurious",
+        "spurious_events",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, channel: Channel, queue_op: Callable[[], None], name: str) -> None:

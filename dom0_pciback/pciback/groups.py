@@ -44,7 +44,10 @@ VERDICTS: tuple[tuple[frozenset[Outcome], str], ...] = (
 class Group:
     """Functions of one owner and how far they are. ``over``: nothing more is asked of it (H16)."""
 
-    __slots__ = ("budget", "functions", "kind", "no_service", "outcomes", "over", "owner", "reset", "silent", "status", "voted")
+    __slots__ = (
+        "asks_reset", "budget", "functions", "kind", "no_service", "outcomes", "over", "owner", "reset", "silent",
+        "status", "voted",
+    )  # fmt: skip
 
     def __init__(self, kind: Kind, owner: int | None, budget: Budget) -> None:
         self.kind = kind
@@ -56,6 +59,7 @@ class Group:
         self.voted = False
         self.silent: list[PciDev] = []  # nobody to ask in later phases
         self.no_service: list[PciDev] = []  # bystanders whose guest said NONE (H20)
+        self.asks_reset: list[PciDev] = []  # functions that voted NEED_RESET
         self.reset: list[PciDev] = []  # functions that a reset hit
         self.over = False
 
@@ -74,23 +78,33 @@ class Group:
         found = frozenset(self.outcomes.values())
         return next(word for outcomes, word in VERDICTS if found & outcomes or not found)
 
+    def only_ports(self) -> bool:
+        """Ports of a switch that are well: nobody's devices, so no verdict of their own."""
+        return all(dev.is_bridge for dev in self.functions) and self.verdict() == "successful"
+
     def names(self) -> str:
         """The functions, for the verdict line of one of several groups."""
         return " ".join(dev.name for dev in self.functions)
 
 
-def make_groups(pciback: Pciback, functions: tuple[PciDev, ...], budget_ns: int) -> list[Group]:
-    """Sort ``functions`` (in bus order) into groups; the order of the groups is that of their first function."""
-    groups: dict[tuple[Kind, int | None], Group] = {}
+Owner = tuple[Kind, int | None]
+
+
+def make_groups(pciback: Pciback, functions: tuple[PciDev, ...], budgets: dict[Owner, Budget], ns: int) -> list[Group]:
+    """Sort ``functions`` (in bus order) into groups; the order of the groups is that of their first function.
+
+    ``budgets`` lives as long as the incident: whoever appears in it again has what is left, others ``ns`` (H25).
+    """
+    groups: dict[Owner, Group] = {}
     for dev in functions:
         key = _owner(pciback, dev)
         if key not in groups:
-            groups[key] = Group(*key, Budget(budget_ns))
+            groups[key] = Group(*key, budgets.setdefault(key, Budget(ns)))
         groups[key].functions.append(dev)
     return list(groups.values())
 
 
-def _owner(pciback: Pciback, dev: PciDev) -> tuple[Kind, int | None]:
+def _owner(pciback: Pciback, dev: PciDev) -> Owner:
     if dev.driver is None or dev.driver.name != DRIVER_NAME:
         return Kind.NATIVE, None
     psdev = pciback.slots.get(dev.sbdf)

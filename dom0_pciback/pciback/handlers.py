@@ -6,6 +6,7 @@ group recovery of the ``hardened`` profile, differ only in the table and in who 
 
 from __future__ import annotations
 
+from dom0_pciback.aer.status import pci_aer_clear_nonfatal_status
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers
 from dom0_pciback.pciback.ask import Budget, ask
@@ -15,6 +16,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
 from kernel_stub.sync import Mutex
 from protocol.ers import ChannelState, Phase
+from protocol.layout_pcie import EXP, EXP_DEVSTA_FED, EXP_DEVSTA_NFED
 
 _NAME = {phase: f"xen_pcibk_{'error_resume' if phase is Phase.RESUME else phase}" for phase in Phase}
 
@@ -44,8 +46,8 @@ class Callbacks:
         self.incident = 0
 
     def budget(self) -> Budget:
-        """A fresh allowance of time for one guest and incident (H25)."""
-        return Budget(self.budget_ns)
+        """The time of one phase in ``linux``, where a pause counts as silence."""
+        return Budget(self.budget_ns, extra=0)
 
     async def decide_phase(
         self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table | None = None
@@ -62,6 +64,12 @@ class Callbacks:
         await self._act(dev, psdev, decision)
         return PhaseOutcome(situation, decision, answer if decision.result is None else int(decision.result))
 
+    async def tell_perm_failure(self, dev: PciDev, budget: Budget) -> None:
+        """Tell the guest that its device is lost; the answer changes nothing."""
+        psdev = self.pciback.slots.get(dev.sbdf)
+        if psdev is not None:
+            await ask(psdev, Phase.ERROR_DETECTED, ChannelState.PERM_FAILURE, budget, self.grace_ns)
+
     async def _act(self, dev: PciDev, psdev: PcistubDevice | None, decision: Decision) -> None:
         for line in (decision.first_log, decision.log):
             if line is not None:
@@ -77,7 +85,17 @@ class Callbacks:
             mmio_enabled=lambda dev: self._voting(dev, Phase.MMIO_ENABLED),
             slot_reset=lambda dev: self._voting(dev, Phase.SLOT_RESET),
             resume=self._resume,
+            cor_error_detected=self._cor_error_detected if self.pciback.profile.hardened else None,
         )
+
+    async def _cor_error_detected(self, dev: PciDev) -> None:
+        """An advisory non-fatal error leaves an uncorrectable bit behind: cleared with it (errata 9.2 no. 8).
+
+        Device Status tells it from a real one, whose own message is still to be handled.
+        """
+        read = self.pciback.core.read
+        if dev.aer and dev.exp and not read(dev, dev.exp + EXP.DEVSTA, 2) & (EXP_DEVSTA_NFED | EXP_DEVSTA_FED):
+            pci_aer_clear_nonfatal_status(self.pciback.core, dev)
 
     async def _error_detected(self, dev: PciDev, state: ChannelState) -> int:
         return await self._callback(dev, Phase.ERROR_DETECTED, state)

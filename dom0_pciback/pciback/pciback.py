@@ -113,10 +113,11 @@ class Pciback:
         """``pcistub_put_pci_dev`` (4.7): reset, restore, forget the guest.
 
         In ``hardened`` a device that the stub has just reset (``clean``) or is about to reset is not reset here
-        too (errata 9.2 no. 13, 19): nobody touches it in between, and ``hw_reset`` does all of this.
+        too (errata 9.2 no. 13, 19): nobody touches it in between, and ``hw_reset`` does all of this. A faulty one
+        waits for an operator's reset.
         """
         async with psdev.dev.device_lock:
-            if not (psdev.clean or stub_resets):
+            if not (psdev.clean or psdev.faulty or stub_resets):
                 await reset_function_locked(self.core, psdev.dev)
                 psdev.restore_seized()
             psdev.disable_msi()
@@ -195,6 +196,12 @@ class Pciback:
             return
         pdev.guest_stopped(why)
 
+    def domain_paused(self, domid: int, on: bool) -> None:
+        """The operator paused or unpaused a guest: that is no silence of its own (errata 9.2 no. 15)."""
+        pdev = self.guests.get(domid)
+        if pdev is not None:
+            pdev.set_paused(on)
+
     def withdraw(self, domid: int) -> None:
         """The operator destroys the domain: its devices count as detached, not killed (errata 9.2 no. 18).
 
@@ -203,6 +210,11 @@ class Pciback:
         pdev = self.guests.get(domid)
         for sbdf in pdev.exported if pdev is not None else ():
             self.mark_detaching(sbdf)
+
+    def departing(self, dev: PciDev) -> bool:
+        """The device is being detached or its guest has been stopped: it gets nothing back."""
+        psdev = self.slots.get(dev.sbdf)
+        return psdev is not None and psdev.pdev is not None and (psdev.detaching or bool(psdev.pdev.stopped))
 
     def lives_on(self, domid: int) -> bool:
         """The policy of the domain lets it live after ``aerfail``, at least for a while (KILL-7)."""

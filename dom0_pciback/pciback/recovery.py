@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from dom0_pciback.aer.names import UNCOR_NAMES
 from dom0_pciback.aer.report import (
     report_error_detected,
     report_mmio_enabled,
@@ -19,7 +20,8 @@ from dom0_pciback.aer.report import (
 from dom0_pciback.aer.root_reset import aer_root_reset, bridge_of, devices_below
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pciback.groups import Group, Kind, Outcome, make_groups
+from dom0_pciback.pciback.ask import Budget
+from dom0_pciback.pciback.groups import Group, Kind, Outcome, Owner, make_groups
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import PCIBACK_BYSTANDER, PCIBACK_HARDENED, Situation
@@ -34,6 +36,31 @@ _ALIVE_WITHOUT_VOTE = frozenset({Situation.NO_SHARED_PAGE_YOUNG, Situation.NOT_A
 _DETACHED = frozenset({Situation.DETACHED, Situation.NO_GUEST_ADDRESS})
 
 
+class Round:
+    """One pass over all groups: whose error, below which port, and what was set when it began."""
+
+    __slots__ = ("before", "bridge", "groups", "source")
+
+    def __init__(self, source: PciDev, bridge: PciDev, groups: list[Group], before: int) -> None:
+        self.source = source
+        self.bridge = bridge
+        self.groups = groups
+        self.before = before  # uncorrectable status of the source at the start, 0 again after its reset
+
+    def concerned(self) -> list[Group]:
+        """The group of the source; all groups if the source is the port itself."""
+        return [group for group in self.groups if self.source in group.functions] or self.groups
+
+    def group_of(self, dev: PciDev) -> Group:
+        """The group that ``dev`` is in."""
+        return next(group for group in self.groups if dev in group.functions)
+
+    def status(self) -> int:
+        """Status of the source's group, or of the first one."""
+        concerned = self.concerned()
+        return concerned[0].status if concerned else int(ErsResult.RECOVERED)
+
+
 class HardenedRecovery:
     """``recover`` takes the place of ``pcie_do_recovery`` in the AER core."""
 
@@ -43,84 +70,138 @@ class HardenedRecovery:
         self.pciback = pciback
         self.callbacks = callbacks
         self.resets = resets
+        self._covered: set[PciDev] = set()  # the message of their last error is still queued, the error is dealt with
 
     async def recover(self, dev: PciDev, state: ChannelState) -> int:
         """Recover from an uncorrectable error of ``dev``; returns the status of the source's group."""
+        if self._is_covered(dev):
+            return ErsResult.RECOVERED
+        bridge, budgets = bridge_of(dev), dict[Owner, Budget]()
         for number in range(1, ROUNDS_MAX + 1):
             self.callbacks.incident += 1
-            before = self._uncorrectable(dev)
-            status, new = await self._round(dev, state, before, last=number == ROUNDS_MAX)
-            if not new:
-                return status
+            groups = make_groups(self.pciback, devices_below(bridge), budgets, self.callbacks.budget_ns)
+            this = Round(dev, bridge, groups, self._uncorrectable(dev))
+            again = await self._round(this, state, last=number == ROUNDS_MAX)
+            if again is None:
+                break
+            state = again
             self.kernel.trace("recovery.round", dev.name, number + 1)
-            state = ChannelState.FROZEN if new & self._severity(dev) else ChannelState.NORMAL
-        return status
+        return this.status()
 
-    async def _round(self, dev: PciDev, state: ChannelState, before: int, *, last: bool) -> tuple[int, int]:
-        """One pass over all groups: (status of the source's group, error bits that are new since its start)."""
-        bridge = bridge_of(dev)
-        groups = make_groups(self.pciback, devices_below(bridge), self.callbacks.budget_ns)
-        self.kernel.trace("recovery.begin", dev.name, state.name)
+    def _is_covered(self, dev: PciDev) -> bool:
+        """A fatal error that came during a recovery was handled there at once; its message finds nothing left."""
+        covered = dev in self._covered and not self._uncorrectable(dev)
+        self._covered.discard(dev)
+        return covered
+
+    async def _round(self, this: Round, state: ChannelState, *, last: bool) -> ChannelState | None:
+        """One pass over all groups: the state in which the next one has to start, None if there is none."""
+        self.kernel.trace("recovery.begin", this.source.name, state.name)
         if state is ChannelState.FROZEN:
-            await self._frozen(bridge, groups)
+            await self._frozen(this)
         else:
-            await self._each(groups, lambda group: self._converse(group, dev, bridge))
-        new = self._uncorrectable(dev) & ~before
-        if new and last:  # no end of errors: the guest does not get a fourth chance (errata 9.2 no. 14)
-            await self._each(groups, lambda group: self._condemn(group, Outcome.KILLED))
-        clear_all_status(self.core, dev)
-        self._conclude(dev, bridge, groups)
-        source = next((group for group in groups if dev in group.functions), groups[0] if groups else None)
-        return source.status if source is not None else int(ErsResult.RECOVERED), 0 if last else new
+            await self._each(this.groups, lambda group: self._converse(group, this))
+        again = self._again(this)
+        if again is not None and last:  # no end of errors: no fourth chance (errata 9.2 no. 14)
+            await self._each(this.concerned(), lambda group: self._condemn(group, Outcome.KILLED))
+            again = None
+        if again is ChannelState.FROZEN:
+            self._covered.add(this.source)
+        clear_all_status(self.core, this.source)
+        await self._tell_survivors(this.groups)
+        if again is not ChannelState.FROZEN or state is ChannelState.FROZEN:
+            self._conclude(this)  # a non-fatal round that a fatal error has cut short has no verdict of its own
+        return again
+
+    def _new_errors(self, this: Round) -> int:
+        return self._uncorrectable(this.source) & ~this.before
+
+    def _again(self, this: Round) -> ChannelState | None:
+        """New error bits of the source mean one more round, unless nobody is left whom it would help."""
+        new = self._new_errors(this)
+        if not new or all(group.over for group in this.concerned()):
+            return None
+        return ChannelState.FROZEN if new & self._severity(this.source) else ChannelState.NORMAL
+
+    def _stops(self, group: Group, this: Round) -> bool:
+        """Nothing more for this group in a non-fatal round: it has ended, or the source has become worse."""
+        fatal = self._new_errors(this) & self._severity(this.source)
+        return group.over or not group.asked() or bool(fatal)
 
     # -- the non-fatal way -------------------------------------------------------------------------
-    async def _converse(self, group: Group, source: PciDev, bridge: PciDev) -> None:
+    async def _converse(self, group: Group, this: Round) -> None:
         """A group's own conversation, waiting for no other group (H25)."""
-        await self._phase(group, Phase.ERROR_DETECTED, ChannelState.NORMAL, source)
-        if group.over or not group.asked():
+        await self._phase(group, Phase.ERROR_DETECTED, ChannelState.NORMAL, this.source)
+        if self._stops(group, this):
             return
         if not group.voted:
-            await self._nobody_voted(group, source)
+            await self._nobody_voted(group, this)
             return
         if group.status == ErsResult.CAN_RECOVER:
             group.status = ErsResult.RECOVERED
-            await self._phase(group, Phase.MMIO_ENABLED, ChannelState.NORMAL, source)
-        if not group.over and group.status == ErsResult.NEED_RESET:
-            if not await self._reset_group(group, source, bridge):
+            await self._phase(group, Phase.MMIO_ENABLED, ChannelState.NORMAL, this.source)
+            if self._stops(group, this):
                 return
-            await self._after_reset(group, group.reset)
-        elif not group.over:
-            await self._finish(group, [source] if source in group.functions else [])
+        if group.status == ErsResult.NEED_RESET:
+            if await self._reset_group(group, this):
+                await self._after_reset(group, group.reset)
+        else:
+            await self._finish(group, [])
 
-    async def _nobody_voted(self, group: Group, source: PciDev) -> None:
+    async def _nobody_voted(self, group: Group, this: Round) -> None:
         """A bystander is left alone; the source is reset, restored and checked by dom0 (H13, 9.5)."""
+        source = this.source
+        group.status = ErsResult.RECOVERED
         if source in group.asked():
             async with self.resets.lock(source):
-                text = await self.resets.flr(source) or self._restore_and_check([source]).get(source, "")
+                text = await self._reset_source(source, group, this)
+                text = text or self._restore_and_check([source]).get(source, "")
+            this.before = 0
             if text:
                 await self._faulty(group, source, text)
             else:
                 group.outcomes[source] = _ok(group)
-                group.status = ErsResult.RECOVERED
         group.end(Outcome.UNTOUCHED)
 
-    async def _reset_group(self, group: Group, source: PciDev, bridge: PciDev) -> bool:
+    async def _reset_source(self, source: PciDev, group: Group, this: Round) -> str:
+        """FLR; without it the bus, if nobody else is below (H21)."""
+        text = await self.resets.flr(source)
+        if text and self._whole_bus(group, this) and await self._bus_reset(this.bridge):
+            return ""
+        return text
+
+    def _whole_bus(self, group: Group, this: Round) -> bool:
+        """All functions below belong to the group's owner or to nobody."""
+        return all(self.pciback.owned_by(dev, group.owner) for dev in devices_below(this.bridge))
+
+    async def _reset_group(self, group: Group, this: Round) -> bool:
         """H21: the bus if nobody else is below, else FLR of the functions that asked. False: the group is over."""
-        whole_bus = all(self.pciback.owned_by(dev, group.owner) for dev in devices_below(bridge))
+        whole_bus = self._whole_bus(group, this)
         if whole_bus and group.no_service:  # a bystander without handlers dies before its function is reset (H20)
             await self._condemn(group, Outcome.KILLED)
             return False
-        async with self.resets.lock(source):
+        async with self.resets.lock(group.functions[0]):
             if whole_bus:
-                group.reset = list(devices_below(bridge))
-                text = "" if await self._bus_reset(bridge) else "the bus reset failed"
+                hit = list(devices_below(this.bridge))
+                text = "" if await self._bus_reset(this.bridge) else "the bus reset failed"
             else:
-                group.reset = group.asked()
-                text = await self.resets.flr_all(group.reset)
-            bad = {dev: text for dev in group.reset} if text else self._restore_and_check(group.reset)
-        for dev, why in bad.items():
-            await self._faulty(group, dev, why)
+                hit = [dev for dev in group.asked() if dev in group.asks_reset]
+                text = await self.resets.flr_all(hit)
+            bad = dict.fromkeys(hit, text) if text else self._restore_and_check(hit)
+        if this.source in hit:
+            this.before = 0
+        await self._after_hit(hit, bad, this)
         return not group.over
+
+    async def _after_hit(self, hit: list[PciDev], bad: dict[PciDev, str], this: Round) -> None:
+        """Who was reset: a function of nobody is done with it, whoever asked; one that is not well is faulty."""
+        for dev in hit:
+            group = this.group_of(dev)
+            group.reset.append(dev)
+            if dev in bad:
+                await self._faulty(group, dev, bad[dev])
+            elif group.kind is Kind.NOBODY:
+                group.outcomes[dev] = Outcome.UNASSIGNED_OK
 
     async def _after_reset(self, group: Group, functions: Iterable[PciDev]) -> None:
         """slot_reset, then the end; the vote must be RECOVERED (T4)."""
@@ -134,7 +215,7 @@ class HardenedRecovery:
         if group.status != ErsResult.RECOVERED:
             await self._condemn(group, Outcome.KILLED)
             return
-        self.resets.allow_dma(group.asked())
+        self.resets.allow_dma(dev for dev in group.asked() if not self.pciback.departing(dev))
         await self._phase(group, Phase.RESUME, ChannelState.NORMAL, None)
         for dev in checked if not group.over else ():
             if dev in group.reset and (text := check(self.core, dev, self.resets.image(dev))):
@@ -143,27 +224,33 @@ class HardenedRecovery:
             group.outcomes[dev] = _ok(group)
 
     # -- the frozen way ------------------------------------------------------------------------------
-    async def _frozen(self, bridge: PciDev, groups: list[Group]) -> None:
+    async def _frozen(self, this: Round) -> None:
         """Groups meet once, at the bus reset, which waits for condemned guests to be stopped (H17, H22)."""
-        below = devices_below(bridge)
-        async with self.resets.lock_of_port(bridge):
+        below, groups = list(devices_below(this.bridge)), this.groups
+        async with self.resets.lock_of_port(this.bridge):
             self.resets.block_dma(below)
             await self._each(groups, lambda g: self._phase(g, Phase.ERROR_DETECTED, ChannelState.FROZEN, None))
             await self._await_condemned(groups)
-            bad = {dev: "the link is dead" for dev in below}
-            if await self._bus_reset(bridge):
+            bad = dict.fromkeys(below, "the link is dead")
+            if await self._bus_reset(this.bridge):
+                self._log_status(this.source)
                 bad = self._restore_and_check(below)
-        for group in groups:
-            group.reset = list(group.functions)
-            for dev in group.functions:
-                if dev in bad:
-                    await self._faulty(group, dev, bad[dev])
+            this.before = 0
+        await self._after_hit(below, bad, this)
         alive = [group for group in groups if not group.over]
         await self._each(alive, lambda group: self._after_reset(group, group.functions))
 
+    def _log_status(self, dev: PciDev) -> None:
+        """Sticky bits say which fatal error it was, now that the device can be read again (errata 9.2 no. 9)."""
+        status = self._uncorrectable(dev)
+        names = ", ".join(str(UNCOR_NAMES.get(bit, bit)) for bit in range(32) if status >> bit & 1)
+        if names:
+            self.core.printk(WARNING, dev, f"AER: status after the reset {status:08x}: {names}")
+
     async def _await_condemned(self, groups: list[Group]) -> None:
         for group in groups:
-            if group.owner is not None and group.over and Outcome.KILLED in group.outcomes.values():
+            killed = group.owner is not None and group.over and Outcome.KILLED in group.outcomes.values()
+            if killed and group.owner is not None and not self.pciback.lives_on(group.owner):
                 await self.pciback.wait_stopped(group.owner, self.pciback.host.timing.kill_deadline_ms)
 
     async def _bus_reset(self, bridge: PciDev) -> bool:
@@ -197,6 +284,8 @@ class HardenedRecovery:
             vote = await self._vote(group, dev, phase, state, source)
             if vote is not None and vote != ErsResult.NONE:
                 group.voted = True
+                if vote == ErsResult.NEED_RESET:
+                    group.asks_reset.append(dev)
                 group.status = merge(group.status, vote)
             text = "" if vote is None else result_name(vote)
             self.kernel.trace("recovery.vote", dev.name, phase.value, text, result_name(group.status))
@@ -256,15 +345,26 @@ class HardenedRecovery:
         if not was_over:
             await self._condemn(group, Outcome.KILLED)
 
-    def _conclude(self, dev: PciDev, bridge: PciDev, groups: list[Group]) -> None:
+    async def _tell_survivors(self, groups: list[Group]) -> None:
+        """A guest that failed and that its policy lets live hears of it once, whatever it answers (9.2 no. 3)."""
+        for group in groups:
+            if group.owner is not None and group.verdict() == "failed" and self.pciback.lives_on(group.owner):
+                for dev in group.functions:
+                    await self.callbacks.tell_perm_failure(dev, group.budget)
+
+    def _conclude(self, this: Round) -> None:
         """One verdict line per group; with several groups the functions are named (H14)."""
+        source, groups = this.source, [group for group in this.groups if not group.only_ports()] or this.groups
         several = len(groups) > 1
         for group in groups:
             verdict = group.verdict()
-            self.core.printk(INFO, bridge, f"AER: device recovery {verdict}{': ' + group.names() if several else ''}")
+            if verdict == "abandoned":
+                group.status = ErsResult.NONE
+            names = f": {group.names()}" if several else ""
+            self.core.printk(INFO, this.bridge, f"AER: device recovery {verdict}{names}")
             for each in group.functions:
                 self.kernel.trace("recovery.outcome", each.name, str(group.outcomes.get(each, _ok(group))))
-            subject = dev.name if dev in group.functions else group.functions[0].name
+            subject = source.name if source in group.functions or not several else group.functions[0].name
             self.kernel.trace("recovery.end", subject, result_name(group.status), verdict)
 
     async def _each(self, groups: list[Group], body: Any) -> None:

@@ -17,7 +17,7 @@ from protocol.layout_header import COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, H
 from protocol.layout_pcie import EXP, EXP_DEVCTL_AER_FLAGS
 
 COMMAND_DWORD = 1  # header dword that holds Command
-COMMAND_GUEST = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER  # I/O, memory, bus master: what a guest may have switched on
+COMMAND_GUEST = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER  # what a guest may have switched on
 HEADER_BARS = range(4, 10)
 GONE = frozenset({0xFFFF, 0x0001})  # no answer; the retry value (KILL-4.5)
 

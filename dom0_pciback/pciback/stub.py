@@ -31,7 +31,7 @@ ENXIO, ENODEV = 6, 19
 class HostAccess:
     """``ConfigAccess`` of the virtual configuration space: one device through dom0's PCI core."""
 
-    __slots__ = ("core", "dev", "_sbdf", "_read", "_write")
+    __slots__ = ("_read", "_sbdf", "_write", "core", "dev")
 
     def __init__(self, core: PciCore, dev: PciDev) -> None:
         self.core = core

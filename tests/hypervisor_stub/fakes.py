@@ -202,6 +202,7 @@ class FakeDom0:
             "hw_assign": lambda bdf, domid: f"devbus-{domid}",
             "hw_deassign": self._deassign,
             "hw_block_dma": lambda bdf: None,
+            "domain_withdrawn": lambda domid: None,
             "hw_reset": self._reset,
             "hw_restore": lambda bdf: None,
             "hw_check": lambda bdf: [

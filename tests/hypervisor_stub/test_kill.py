@@ -252,7 +252,7 @@ def test_destroy_hardened_stops_first_and_resets_once() -> None:
     world = World().booted()
     world.dom0.calls.clear()
     assert world.xl("destroy guest1") == (0, "", "")
-    assert world.steps() == KILL[1:]
+    assert world.steps() == ["dying", "withdraw", *KILL[2:]]
     assert world.dom0.ops("hw_reset") == [("hw_reset", CARD)]
     assert world.dom0.events[0] == ("domain_stopped", 1, "destroy")
 

@@ -51,7 +51,7 @@ def test_a_call_returns_the_answer(pair: Pair) -> None:
 
 
 def test_a_refusal_is_an_error_with_the_text(pair: Pair) -> None:
-    with pytest.raises(RpcError, match="^EINVAL$"):
+    with pytest.raises(RpcError, match=r"^EINVAL$"):
         pair.call("add", -1, 3)
 
 

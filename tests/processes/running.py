@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from protocol.topology import HostSpec
 from xenaer import local
 from xenaer.control import ControlError
 from xenaer.journal import Entry
+from xenaer.run_files import system_file
 
 AER_AT = 0x100  # first extended capability
 PATIENCE_S = 20.0  # generous: nothing here asserts that something is fast
@@ -23,12 +25,13 @@ POLL_S = 0.01
 
 
 class Running:
-    """One system. ``mark`` remembers where the journal ends now; the other methods look behind a mark."""
+    """One system. ``mark`` remembers the time; the other methods look at what happened since a mark."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self.system = local.ProcessSystem(run)
         self.entries: list[Entry] = []
+        self.description: dict[str, Any] = json.loads(system_file(run).read_text())
 
     # -- acting --------------------------------------------------------------------------------
     def dom0(self, verb: str, *args: Any) -> Any:
@@ -75,27 +78,29 @@ class Running:
         return bytes(data)
 
     # -- looking -------------------------------------------------------------------------------
-    def mark(self) -> int:
-        """Where the journal ends now."""
-        self.refresh()
-        return len(self.entries)
+    def mark(self) -> float:
+        """The time now, as journals write it: in seconds since the system's start."""
+        return (time.monotonic_ns() - int(self.description["epoch"])) / 1e9
 
     def refresh(self) -> None:
         """Read what the journals have gained."""
-        self.entries += self.system.records()[0]
+        fresh = self.system.records()[0]
+        if fresh:
+            self.entries = sorted(self.entries + fresh, key=lambda item: float(item["t"]))
 
-    def find(self, mark: int, label: str, subject: str | None = None, **fields: Any) -> list[Entry]:
-        """Records behind ``mark``; ``fields`` may name ``party`` and ``task`` too."""
+    def find(self, mark: float, label: str, subject: str | None = None, **fields: Any) -> list[Entry]:
+        """Records since ``mark``; ``fields`` may name ``party`` and ``task`` too."""
         self.refresh()
         return [
             item
-            for item in self.entries[mark:]
-            if item["label"] == label
+            for item in self.entries
+            if item["t"] >= mark
+            and item["label"] == label
             and subject in (None, item["subject"])
             and all(item.get(key) == value for key, value in fields.items())
         ]
 
-    def wait(self, mark: int, label: str, subject: str | None = None, /, **fields: Any) -> Entry:
+    def wait(self, mark: float, label: str, subject: str | None = None, /, **fields: Any) -> Entry:
         """The first such record; fails with the last of the journal if it does not come."""
         wanted = f"{label} {subject or ''} {fields}"
         self.until(lambda: bool(self.find(mark, label, subject, **fields)), wanted)
@@ -114,23 +119,23 @@ class Running:
         self.refresh()
         return "\n".join(str(item) for item in self.entries[-count:])
 
-    def log(self, mark: int, party: str) -> list[str]:
-        """Kernel log of a party behind ``mark``."""
+    def log(self, mark: float, party: str) -> list[str]:
+        """Kernel log of a party since ``mark``."""
         return [item["text"] for item in self.find(mark, "printk", party=party)]
 
-    def outcome(self, mark: int, bdf: str) -> str:
+    def outcome(self, mark: float, bdf: str) -> str:
         """How the next recovery ended for a function."""
         return str(self.wait(mark, "recovery.outcome", bdf)["outcome"])
 
-    def verdicts(self, mark: int) -> list[str]:
+    def verdicts(self, mark: float) -> list[str]:
         """Lines of dom0's log that say how recoveries ended."""
         return [text for text in self.log(mark, "dom0") if "device recovery" in text]
 
-    def asked(self, mark: int, bdf: str) -> list[str]:
+    def asked(self, mark: float, bdf: str) -> list[str]:
         """Phases that pciback put to the guest of a function, in order."""
         return [item["phase"] for item in self.find(mark, "pciback.ask", bdf)]
 
-    def callbacks(self, mark: int, name: str, count: int) -> list[str]:
+    def callbacks(self, mark: float, name: str, count: int) -> list[str]:
         """Error callbacks of a living guest's drivers, as soon as there are ``count``."""
 
         def called() -> list[str]:
@@ -139,7 +144,7 @@ class Running:
         self.until(lambda: len(called()) >= count, f"{count} callbacks of {name}")
         return called()
 
-    def steps(self, mark: int, name: str, bdf: str) -> dict[str, str]:
+    def steps(self, mark: float, name: str, bdf: str) -> dict[str, str]:
         """What the stub did with one device of a domain when it took the domain away, and how that went."""
         self.wait(mark, "domain.destroy", name)
         return {item["step"]: item["result"] for item in self.find(mark, "kill.step", name, bdf=bdf)}
