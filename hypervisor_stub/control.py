@@ -34,6 +34,7 @@ class Control:
             "boot": (0, self._boot),
             "wait-ready": (0, self._wait_ready),
             "stop": (0, on_stop),
+            "stop-guest": (1, self._stop_guest),
         }
 
     async def ctl(self, target: str, verb: str, args: Sequence[Any]) -> Any:
@@ -65,6 +66,14 @@ class Control:
 
     async def _xenstore_ls(self, path: Any = "/") -> str:
         return xenstore_ls(self._machine.xs, str(path))
+
+    async def _stop_guest(self, name: Any) -> str:
+        """SIGSTOP behind the toolstack's back: the guest is mute, and nobody has been told."""
+        domain = self._machine.domains.by_name(str(name))
+        if domain is None or domain.supervisor is None:
+            raise RpcError(f"{name} is not running")
+        await domain.supervisor.call("pause", domain.domid)
+        return f"{name} is stopped"
 
     # -- status --------------------------------------------------------------------------------
     async def _status(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import select
+import socket
+import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -308,6 +310,7 @@ class FrontDoor:
         self._clients: dict[bytes, RouterLink] = {}
         for address in addresses:
             check_address(address)
+            _check_free(address)
             try:
                 self.socket.bind(address)
             except zmq.ZMQError as error:
@@ -343,6 +346,25 @@ class FrontDoor:
     def forget(self, identity: bytes) -> None:
         """A control client is done."""
         self._clients.pop(identity, None)
+
+
+def _check_free(address: str) -> None:
+    """Raises TransportError if somebody listens on an ipc path: ZeroMQ itself would take it from them."""
+    if not address.startswith("ipc://"):
+        return
+    path = address[len("ipc://") :]
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                return  # what a system that was killed has left
+            raise TransportError(f"{path} is not a socket; choose another run directory") from None
+        except OSError as error:
+            raise TransportError(f"{path}: {error.strerror}") from None
+    raise TransportError(f"{path} is in use: a system is running there already")
 
 
 class RouterLink:

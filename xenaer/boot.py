@@ -12,6 +12,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE / "_app" if (PACKAGE / "_app").is_dir() else PACKAGE.parent  # where the role packages are
 
+OURS = ("protocol", "kernel_stub", "hypervisor_stub", "dom0_pciback", "domu_pcifront", "xenaer")
+
 
 def activate() -> Path:
     """Put the folder of the role packages first on ``sys.path``; returns it."""
@@ -29,6 +31,11 @@ def data_dir(name: str) -> Path:
 def main() -> None:
     """``xenaer``: run the command line and exit with its status."""
     activate()
-    from xenaer.cli import main as run  # noqa: PLC0415 (sys.path comes first)
-
+    try:
+        from xenaer.cli import main as run  # noqa: PLC0415 (sys.path comes first)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in OURS:
+            raise
+        sys.stderr.write(f"xenaer: the Python package {error.name!r} is missing; install it with: pip install xenaer\n")
+        sys.exit(2)
     sys.exit(run(sys.argv[1:]))

@@ -145,7 +145,7 @@ class SleepForm(Form):
 
 ACTIONS = (
     "inject", "touch", "aer_inject", "attach", "detach", "create", "destroy", "kill", "shutdown", "reboot",
-    "pause", "unpause", "wait", "expect", "workload", "sleep",
+    "pause", "unpause", "stop", "wait", "expect", "workload", "sleep",
 )  # fmt: skip
 
 
@@ -167,6 +167,7 @@ class StepForm(Form):
     reboot: GuestForm | None = None
     pause: GuestForm | None = None
     unpause: GuestForm | None = None
+    stop: GuestForm | None = None
     wait: WaitForm | None = None
     expect: ExpectForm | None = None
     workload: WorkloadForm | None = None

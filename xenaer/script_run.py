@@ -178,6 +178,9 @@ class Runner:
             raise StepError((err or out).strip().replace("\n", "; ") or f"xl {action}: status {status}")
         return f"xl {' '.join(argv)}"
 
+    def _stop(self, form: GuestForm) -> str:
+        return str(self.system.ctl("hypervisor", "stop-guest", [form.guest]))
+
     def _workload(self, form: WorkloadForm) -> str:
         devfn = -1 if form.device is None else self._guest_devfn(form.guest, form.device)
         result = dict(self.system.ctl(form.guest, "workload", [devfn, form.count]))
