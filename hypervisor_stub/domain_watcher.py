@@ -32,6 +32,9 @@ PROCEDURES: dict[tuple[str, str], str] = {
     ("dead", "destroy"): "dead",
     ("dead", "restart"): "dead",
     ("dead", "preserve"): "dead_keep",
+    ("crash", "destroy"): "crash",
+    ("crash", "restart"): "crash",
+    ("crash", "preserve"): "hold",
     ("shutdown", "destroy"): "destroy",
     ("shutdown", "restart"): "destroy",
     ("shutdown", "preserve"): "hold",
@@ -55,7 +58,8 @@ class DomainWatcher:
         self._machine.kernel.trace("domain.shutdown", domain.name, int(reason))
         self._machine.store.domain_stopped(domain.domid)
         self._machine.domains.changed.wake_all()
-        self._machine.kernel.spawn(self.end(domain, "shutdown", reason), f"watcher of {domain.name}")
+        how = "crash" if reason is Shutdown.CRASH else "shutdown"
+        self._machine.kernel.spawn(self.end(domain, how, reason), f"watcher of {domain.name}")
 
     def guest_died(self, domain: Domain, pid: int, status: int) -> None:
         """The supervisor saw the process end, or is gone itself; twice is fine."""

@@ -22,7 +22,8 @@ _RECLAIM = ("block_dma", "wake", "reset", "restore", "check", "deassign", "remov
 _RECLAIM_LINUX = ("block_dma", "reset", "restore", "deassign", "remove_nodes")
 
 # procedure -> steps. kill: aerfail, policy destroy. kill_keep: the same with on_crash = preserve.
-# preserve: policy preserve. dead: the guest ended by itself (KILL-8). hold: shut down, kept as it is.
+# preserve: policy preserve. dead: the guest ended by itself (KILL-8). crash: it panicked, its process is still there.
+# hold: shut down, kept as it is.
 ORDERS: dict[str, dict[str, tuple[str, ...]]] = {
     "hardened": {
         "kill": ("mark", "dying", "stop", *_RECLAIM, "destroy"),
@@ -30,6 +31,7 @@ ORDERS: dict[str, dict[str, tuple[str, ...]]] = {
         "preserve": ("pause", *_RECLAIM),
         "dead": ("dying", *_RECLAIM, "destroy"),
         "dead_keep": _RECLAIM,
+        "crash": ("dying", "stop", *_RECLAIM, "destroy"),
         "destroy": ("dying", "withdraw", "stop", *_RECLAIM, "destroy"),
         "hold": ("pause", "wake"),
     },
@@ -39,6 +41,7 @@ ORDERS: dict[str, dict[str, tuple[str, ...]]] = {
         "preserve": ("pause", *_RECLAIM_LINUX),
         "dead": ("detach_devices", "dying", "remove_nodes", "destroy"),
         "dead_keep": ("detach_devices",),
+        "crash": ("detach_devices", "dying", "stop", "remove_nodes", "destroy"),
         "destroy": ("detach_devices", "dying", "stop", "remove_nodes", "destroy"),
         "hold": ("pause",),
     },

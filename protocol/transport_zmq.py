@@ -8,6 +8,7 @@ endpoint made for one guest incarnation. Nothing here ever blocks in a send.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -25,6 +26,7 @@ PATH_MAX = 107  # sun_path
 LINGER_MS = 200  # for what was sent and has not left when a socket is closed
 PATIENCE_MS = 100  # one wait in a socket alone; afterwards the others are looked at
 FLUSH_TURNS = 64
+GC_THRESHOLD = (20_000, 20, 50)
 SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
@@ -34,6 +36,13 @@ _EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK) 
 
 class TransportError(Exception):
     """An address cannot be used; the text says why and what is allowed."""
+
+
+def settle() -> None:
+    """What has been loaded so far stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 class RealClock:
@@ -83,6 +92,7 @@ class Loop:
     # -- running -------------------------------------------------------------------------------
     def run(self) -> None:
         """Run until ``stop``."""
+        settle()
         while not self.stopped:
             self.run_once()
 

@@ -73,6 +73,11 @@ class Group:
             self.outcomes[dev] = outcome
         self.over = True
 
+    def reopen(self) -> None:
+        """What seemed good is not: only bad ends stand."""
+        bad = (Outcome.KILLED, Outcome.DETACHED, Outcome.FAULTY, Outcome.FAILED)
+        self.outcomes = {dev: outcome for dev, outcome in self.outcomes.items() if outcome in bad}
+
     def verdict(self) -> str:
         """``successful``, ``failed`` or ``abandoned``."""
         found = frozenset(self.outcomes.values())

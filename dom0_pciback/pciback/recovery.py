@@ -103,6 +103,8 @@ class HardenedRecovery:
             await self._each(this.groups, lambda group: self._converse(group, this))
         again = self._again(this)
         if again is not None and last:  # no end of errors: no fourth chance (errata 9.2 no. 14)
+            for group in this.concerned():
+                group.reopen()
             await self._each(this.concerned(), lambda group: self._condemn(group, Outcome.KILLED))
             again = None
         if again is ChannelState.FROZEN:
@@ -207,7 +209,7 @@ class HardenedRecovery:
         """slot_reset, then the end; the vote must be RECOVERED (T4)."""
         group.status = ErsResult.RECOVERED
         await self._phase(group, Phase.SLOT_RESET, ChannelState.NORMAL, None)
-        if not group.over:
+        if not group.over and group.asked():
             await self._finish(group, functions)
 
     async def _finish(self, group: Group, checked: Iterable[PciDev]) -> None:
@@ -217,11 +219,12 @@ class HardenedRecovery:
             return
         self.resets.allow_dma(dev for dev in group.asked() if not self.pciback.departing(dev))
         await self._phase(group, Phase.RESUME, ChannelState.NORMAL, None)
-        for dev in checked if not group.over else ():
-            if dev in group.reset and (text := check(self.core, dev, self.resets.image(dev))):
+        for dev in checked:
+            if dev in group.asked() and (text := check(self.core, dev, self.resets.image(dev))):
                 await self._faulty(group, dev, text)
         for dev in group.asked():
-            group.outcomes[dev] = _ok(group)
+            alone = dev in group.silent and dev not in group.reset
+            group.outcomes[dev] = Outcome.UNTOUCHED if alone else _ok(group)
 
     # -- the frozen way ------------------------------------------------------------------------------
     async def _frozen(self, this: Round) -> None:

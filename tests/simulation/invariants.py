@@ -63,8 +63,10 @@ def the_killed_are_silent(system: SimSystem) -> Iterator[str]:
             owner[subject] = e["domain"]
         elif label == "pci.detach":
             owner.pop(subject, None)
-        elif label in ("kill.report", "domain.died"):
-            (killed if label == "kill.report" else dead).add(subject)
+        elif label == "kill.incident" and e["policy"] in ("destroy", "preserve"):
+            killed.add(subject)
+        elif label == "domain.died":
+            dead.add(subject)
         elif label == "domain.create":
             killed.discard(subject)
             dead.discard(subject)

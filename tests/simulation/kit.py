@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dom0_pciback.pciback.stub import PcistubDevice
+from dom0_pciback.pcie.function import Function
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER
 from protocol.layout_header import HEADER
@@ -89,7 +90,8 @@ class Rig:
         xs = self.system.hypervisor.machine.xs
         xs.watch(BACKEND_ROOT, "kit", lambda path: self._store_changed(path))
         self.seized = {bdf: self.registers(bdf) for bdf in self._endpoints()}
-        self.mark = 0
+        self.mark = self._cursor = 0
+        self._seen: list[Entry] = []
         if boot:
             self.system.ctl("hypervisor", "boot", [])
             self.system.advance(200)
@@ -130,6 +132,11 @@ class Rig:
         """Move data through every device of a guest: units verified per device."""
         return dict(self.system.ctl(name, "workload", [-1, count]))
 
+    def function(self, bdf: str) -> Function:
+        """The hardware of a function."""
+        assert self.system.dom0.hierarchy is not None
+        return self.system.dom0.hierarchy.functions[Sbdf.parse(bdf)]
+
     def psdev(self, bdf: str) -> PcistubDevice:
         """pciback's view of a function."""
         return self.system.dom0.pciback.slots[Sbdf.parse(bdf)]
@@ -137,8 +144,13 @@ class Rig:
     # -- reading the journal ---------------------------------------------------------------------
     def records(self, label: str, party: str | None = None) -> list[Entry]:
         """Records with this label since the first injection."""
-        found, _ = self.system.records(self.mark)
-        return [e for e in found if e["label"] == label and party in (None, e["party"])]
+        return [e for e in self.entries() if e["label"] == label and party in (None, e["party"])]
+
+    def entries(self) -> list[Entry]:
+        """All records since the first injection."""
+        self._seen += self.system.records(max(self.mark, self._cursor))[0]
+        self._cursor = len(self.system.parts.records)
+        return self._seen
 
     def callbacks(self, name: str | None = None) -> list[str]:
         """Callbacks of guest drivers that returned, as ``ED(1) 2``, ``MM 5``, ``SR 5``, ``RS``."""
@@ -175,8 +187,7 @@ class Rig:
 
     def steps(self, *labels: str) -> list[str]:
         """``label subject`` of the records with these labels, in order."""
-        found, _ = self.system.records(self.mark)
-        return [f"{e['label']} {e['subject']}" for e in found if e["label"] in labels]
+        return [f"{e['label']} {e['subject']}" for e in self.entries() if e["label"] in labels]
 
     # -- how things are --------------------------------------------------------------------------
     def alive(self, name: str) -> bool:
@@ -185,8 +196,7 @@ class Rig:
 
     def registers(self, bdf: str) -> dict[str, int]:
         """The hardware's settings and error status, read past the bus: BARs, Command, controls, masks."""
-        assert self.system.dom0.hierarchy is not None
-        function = self.system.dom0.hierarchy.functions[Sbdf.parse(bdf)]
+        function = self.function(bdf)
         peek, exp, aer = function.config.peek, function.exp, function.aer
         found = {f"BAR{n}": peek(0x10 + 4 * n, 4) for n in range(6)} if not function.is_port else {}
         found |= {"Command": peek(HEADER.COMMAND, 2), "line": peek(HEADER.INTERRUPT_LINE, 1)}
