@@ -163,7 +163,11 @@ def process(context: typer.Context, role: Annotated[str, typer.Argument(help="hy
     options = parse_options(list(context.args))
     from xenaer import roles  # noqa: PLC0415
 
-    raise typer.Exit(roles.run_process(role, options))
+    try:
+        status = roles.run_process(role, options)
+    except roles.RoleError as error:
+        raise StopError(str(error)) from None
+    raise typer.Exit(status)
 
 
 def parse_options(words: list[str]) -> dict[str, str]:

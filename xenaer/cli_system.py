@@ -14,7 +14,7 @@ import typer
 from protocol.bits import find_error
 from protocol.ids import Sbdf
 from xenaer.cli_base import RunOption, StopError, connect, out, parse_header, shipped
-from xenaer.control import Control, read_system, run_dir
+from xenaer.control import Control, ControlError, read_system, run_dir
 from xenaer.host import load_host
 from xenaer.journal import Entry, JournalSet, dmesg_line, line, party_of, text_line
 from xenaer.script_run import xl_result
@@ -91,14 +91,14 @@ def inject(
         kind, bit = named_error(name)
         cor, uncor = (cor | bit.mask, uncor) if kind == "correctable" else (cor, uncor | bit.mask)
     with connect(run) as control:
-        control.ctl("dom0", "inject", [address, cor, uncor, words])
+        ask_dom0(control, "inject", [address, cor, uncor, words])
 
 
 def touch(bdf: Annotated[str, typer.Argument(help="address to read from")], run: RunOption = None) -> None:
     """Read configuration space of a function; a missing one answers Unsupported Request."""
     address = parse_bdf(bdf)
     with connect(run) as control:
-        control.ctl("dom0", "touch", [address])
+        ask_dom0(control, "touch", [address])
 
 
 def aer_inject(
@@ -109,7 +109,15 @@ def aer_inject(
     texts = [(read_text(file), str(file)) for file in files or []] or [(sys.stdin.read(), "<stdin>")]
     with connect(run) as control:
         for text, name in texts:
-            control.ctl("dom0", "aer-inject", [text, name])
+            ask_dom0(control, "aer-inject", [text, name])
+
+
+def ask_dom0(control: Control, verb: str, args: list[Any]) -> None:
+    """Have dom0's hardware do something; what it refuses was asked for wrongly. Raises StopError."""
+    try:
+        control.ctl("dom0", verb, args)
+    except ControlError as error:
+        raise StopError(str(error)) from None
 
 
 def xl(context: typer.Context, run: RunOption = None) -> None:

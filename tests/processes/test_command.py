@@ -1,0 +1,110 @@
+"""The command on real processes: the demonstration, and every mistake as one line with exit status 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes.running import assert_nothing_left, run_directory
+from xenaer.boot import ROOT
+from xenaer.journal import read_lines
+
+pytestmark = pytest.mark.processes
+
+
+def xenaer(*words: str, run: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person would, piped."""
+    environment = os.environ | ({"XENAER_RUN": str(run)} if run else {}) | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "xenaer", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a refused command."""
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.startswith("xenaer: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_demo_plays_the_letter_and_writes_the_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "demo.jsonl"
+    result = xenaer("demo", "--journal", str(journal))
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    for text in ("error_detected", "mmio_enabled", "resume", "device recovery successful", "device recovery failed"):
+        assert text in result.stdout
+    items = list(read_lines(journal))
+    assert {"hypervisor", "dom0", "good", "bad", "fresh"} <= {item["party"] for item in items}
+    outcomes = [(item["subject"], item["outcome"]) for item in items if item["label"] == "recovery.outcome"]
+    assert outcomes == [
+        ("0000:01:00.0", "recovered"), ("0000:02:00.0", "killed"), ("0000:02:00.0", "recovered"),
+    ]  # fmt: skip
+
+
+def test_run_of_a_campaign_reports_every_step() -> None:
+    result = xenaer("run", "2008-letter")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "26 of 26 steps as expected" in result.stdout
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_up_status_xl_touch_dmesg_and_down(transport: str) -> None:
+    with run_directory() as run:
+        assert xenaer("up", "one-nic", "--transport", transport, run=run).returncode == 0
+        try:
+            assert "net1" in xenaer("xl", "list", run=run).stdout
+            assert xenaer("touch", "01:00.0", run=run).returncode == 0
+            again = one_line(xenaer("up", "one-nic", run=run))
+            assert "running" in again
+            assert str(run) in again
+            assert "AER: device recovery successful" in xenaer("dmesg", run=run).stdout
+        finally:
+            assert xenaer("down", run=run).returncode == 0
+        assert_nothing_left(run)
+        assert "no system is running" in one_line(xenaer("down", run=run))
+
+
+def test_a_run_directory_whose_path_is_too_long_is_refused(tmp_path: Path) -> None:
+    text = one_line(xenaer("up", "one-nic", run=tmp_path / ("x" * 100)))
+    assert "bytes long" in text
+    assert not (tmp_path / ("x" * 100)).exists()
+
+
+def test_a_run_directory_that_is_a_file_is_refused() -> None:
+    with run_directory() as folder:
+        file = folder / "f"
+        file.write_text("")
+        assert "run directory" in one_line(xenaer("up", "one-nic", run=file))
+
+
+def test_the_run_directory_of_a_killed_system_is_taken_over() -> None:
+    with run_directory() as run:
+        assert xenaer("up", "one-nic", run=run).returncode == 0
+        os.kill(json.loads((run / "system.json").read_text())["pid"], signal.SIGKILL)
+        assert xenaer("up", "one-nic", run=run).returncode == 0
+        assert "net1" in xenaer("xl", "list", run=run).stdout
+        assert xenaer("down", run=run).returncode == 0
+        assert_nothing_left(run)
+
+
+def test_up_in_the_foreground_ends_in_order_with_sigterm() -> None:
+    with run_directory() as run:
+        command = [sys.executable, "-m", "xenaer", "up", "one-nic", "--run", str(run), "--foreground"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        with process.stdout:
+            # The line that says that it is up is written to a pipe: it comes with the end.
+            while not (run / "system.json").exists() or "net1" not in xenaer("xl", "list", run=run).stdout:
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+        assert process.wait(30) == 0
+        assert_nothing_left(run)

@@ -1,0 +1,109 @@
+"""Errors while a guest is not connected: H13, D21, X33, I15, I19; and functions that no guest has."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel_stub.kernel import MS
+from tests.simulation.kit import COMP_ABORT, MALF_TLP, Rig, guest, one_port
+from xenaer.simulation.parties import SimRunner
+
+A, B = "01:00.0", "01:00.1"
+RESET = {COMP_ABORT: "flr", MALF_TLP: "bus"}
+ERRORS = pytest.mark.parametrize("error", [COMP_ABORT, MALF_TLP], ids=["nonfatal", "fatal"])
+
+
+def starting(late_ms: float) -> Rig:
+    """A host whose guest is being created: its process starts ``late_ms`` after the domain."""
+    rig = Rig(one_port(guest("g1", A)), boot=False)
+    runner = rig.system.supervisors[0].runner
+    assert isinstance(runner, SimRunner)
+    begin = runner.start
+
+    async def start(domid: int, token: str, name: str) -> int:
+        await runner.kernel.sleep(int(late_ms * MS))
+        return await begin(domid, token, name)
+
+    runner.start = start  # type: ignore[method-assign]
+    rig.start_xl("create", "g1")
+    return rig
+
+
+@ERRORS
+def test_h13_a_young_guest_is_not_killed_and_its_device_is_reset(error: int) -> None:
+    rig = starting(5_000).settle(2_000)
+    assert rig.psdev(A).domid is not None
+    rig.inject(A, error).settle(2_000)
+    assert rig.resets() == [RESET[error]] and rig.verdicts() == ["successful"] and not rig.aerfail
+    assert rig.outcome(A) == "recovered" and not rig.callbacks()
+    rig.settle()
+    assert rig.alive("g1") and rig.records("pciback.connect")
+    assert rig.registers(A)["status"] == 0 and rig.registers(A)["Command"] & 7 == 7
+    rig.inject(A, COMP_ABORT).settle()
+    assert rig.callbacks() == ["ED(1) 2", "MM 5", "RS"]
+    rig.check()
+
+
+@ERRORS
+def test_h13_after_the_grace_time_it_is_killed(error: int) -> None:
+    rig = starting(200_000).settle(40_000)
+    rig.inject(A, error).settle()
+    assert rig.outcome(A) == "killed" and len(rig.aerfail) == 1
+    assert not rig.alive("g1") and rig.clean(A)
+    rig.settle(200_000).check()
+
+
+@ERRORS
+def test_every_moment_of_the_start(error: int) -> None:
+    """I19: wherever the error falls while the guest connects, it lives and its device works."""
+    for tenth_ms in range(0, 3_000, 97):
+        rig = Rig(one_port(guest("g1", A)), boot=False)
+        rig.start_xl("create", "g1")
+        rig.settle(100 + tenth_ms / 100).inject(A, error).settle(40_000)
+        assert rig.alive("g1") and not rig.aerfail, tenth_ms
+        assert rig.registers(A)["status"] == 0 and rig.registers(A)["Command"] & 7 == 7, tenth_ms
+        rig.check()
+
+
+@ERRORS
+def test_no_4_an_unassigned_function(error: int) -> None:
+    rig = Rig(one_port(functions=2)).inject(A, error).settle()
+    assert rig.resets() == [RESET[error]] and rig.verdicts() == ["successful"]
+    assert rig.outcome(A) == "unassigned-ok" and rig.clean(A)
+    assert any("device is not found/assigned" in line for line in rig.log())
+    rig.check()
+
+
+@ERRORS
+def test_no_4_an_unassigned_function_that_stays_dead_is_faulty(error: int) -> None:
+    rig = Rig(one_port())
+    rig.function(A).spec.ready_ms = -1
+    rig.inject(A, error).settle(200_000)
+    assert rig.outcome(A) == "faulty" and rig.verdicts() == ["failed"]
+    assert not rig.assignable(A)
+    rig.check()
+
+
+def test_an_unassigned_function_without_flr_gets_a_bus_reset() -> None:
+    rig = Rig(one_port(fields={"flr": False})).inject(A, COMP_ABORT).settle()
+    assert rig.outcome(A) == "unassigned-ok" and rig.resets_of("00:04.0") == ["bus"]
+    rig.check()
+
+
+def test_i15_an_error_after_the_detach_finds_nobody() -> None:
+    rig = Rig(one_port(guest("g1", A)))
+    assert rig.xl("pci-detach", "g1", A)[0] == 0
+    rig.inject(A, COMP_ABORT).settle()
+    assert rig.outcome(A) == "unassigned-ok" and rig.alive("g1") and not rig.callbacks()
+    rig.check()
+
+
+def test_the_device_can_be_attached_again_after_everything() -> None:
+    """Detach, error, attach, error: the same function in the same guest."""
+    rig = Rig(one_port(guest("g1", A)))
+    assert rig.xl("pci-detach", "g1", A)[0] == 0
+    rig.inject(A, MALF_TLP).settle()
+    assert rig.xl("pci-attach", "g1", A)[0] == 0
+    rig.settle(1_000).inject(A, COMP_ABORT).settle()
+    assert rig.callbacks() == ["ED(1) 2", "MM 5", "RS"] and rig.outcome(A) == "recovered"
+    rig.check()
