@@ -102,10 +102,14 @@ class Hypercalls:
         return False, method, f"{method} reset failed ({rc})" if method else "no FLR, PM reset or bus reset available"
 
     def _whole_bus(self, dev: PciDev, siblings: Sequence[str]) -> bool:
-        """Every function behind the bridge belongs to the same domain or to none (9.5)."""
+        """Every function behind the bridge belongs to the same domain or to none (9.5).
+
+        A function that was assigned to another domain counts as its own before pciback has exported it.
+        """
         mine = {Sbdf.parse(bdf) for bdf in siblings}
         return dev.bridge is not None and all(
-            other.sbdf in mine or self.pciback.owned_by(other, None) for other in dev.bridge.below
+            other.sbdf in mine or (self.pciback.owned_by(other, None) and self.iommu.owner(other.sbdf) == DOMID_IO)
+            for other in dev.bridge.below
         )
 
     async def hw_restore(self, bdf: str) -> None:

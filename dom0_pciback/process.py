@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Dom0Process:
 
     def _lost(self, reason: str) -> None:
         self.kernel.trace("party.lost", "hypervisor", reason)
-        print(f"dom0: the hypervisor stub is gone ({reason})", flush=True)  # noqa: T201 - the process's last word
+        sys.stderr.write(f"dom0: the hypervisor stub is gone ({reason})\n")
         self.status = LOST
         self.loop.stop()
 

@@ -238,7 +238,8 @@ class HardenedRecovery:
             if await self._bus_reset(this.bridge):
                 self._log_status(this.source)
                 bad = self._restore_and_check(below)
-            this.before = 0
+            if this.source in below:
+                this.before = 0
         await self._after_hit(below, bad, this)
         alive = [group for group in groups if not group.over]
         await self._each(alive, lambda group: self._after_reset(group, group.functions))

@@ -90,7 +90,7 @@ def test_aer_inject_files_and_standard_input(
     assert main(["aer-inject", str(good)]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("AER\n"))
     assert main(["aer-inject"]) == 0
-    assert main(["aer-inject", str(good), str(bad)]) == 1
+    assert main(["aer-inject", str(good), str(bad)]) == 2
     assert capsys.readouterr().err == f"xenaer: {bad}:0: syntax error\n"
     assert stub.asked[:2] == [
         ("dom0", "aer-inject", [good.read_text(), str(good)]),
