@@ -15,8 +15,10 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.rpc import Rpc, RpcError
-from protocol.ids import DOMID_IO, Sbdf
+from protocol.ids import DOM0, DOMID_IO, Sbdf
 from protocol.ports import Endpoints
+
+NO_GUEST = (DOM0, DOMID_IO)  # owners of a function that no guest has
 
 
 class Hypercalls:
@@ -108,7 +110,7 @@ class Hypercalls:
         """
         mine = {Sbdf.parse(bdf) for bdf in siblings}
         return dev.bridge is not None and all(
-            other.sbdf in mine or (self.pciback.owned_by(other, None) and self.iommu.owner(other.sbdf) == DOMID_IO)
+            other.sbdf in mine or (self.pciback.owned_by(other, None) and self.iommu.owner(other.sbdf) in NO_GUEST)
             for other in dev.bridge.below
         )
 

@@ -77,7 +77,7 @@ class AerService:
         if driver is None:
             printk(ERR, f"{PREFIX} device or AER driver is NULL")
             return ErsResult.NONE
-        if not driver.has_error_handlers or driver.handler(Phase.ERROR_DETECTED) is None:
+        if driver.handler(Phase.ERROR_DETECTED) is None:  # FE-20: without it no handler is called at all
             return ErsResult.NONE
         phase = PHASE_OF_OP.get(op.cmd)
         if phase is None:

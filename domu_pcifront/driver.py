@@ -105,7 +105,7 @@ class PciDriver:
         """The handler of a phase; None if the driver has none."""
         if self.no_err_handler:
             return None
-        handler: Handler | None = getattr(self, phase.value)
+        handler: Handler | None = getattr(self, phase)
         return handler
 
     @property
@@ -129,8 +129,8 @@ async def call_handler(driver: PciDriver, phase: Phase, *args: Any) -> int:
     dev = driver.dev
     state = int(args[0]) if args else 0
     result = 1 if phase is Phase.RESUME else _vote(driver, phase, answer)
-    dev.trace("driver.callback", phase.value, state, result)
-    text = phase.value if phase is not Phase.ERROR_DETECTED else f"{phase.value} state={state}"
+    dev.trace("driver.callback", phase, state, result)
+    text = str(phase) if phase is not Phase.ERROR_DETECTED else f"{phase} state={state}"
     dev.printk(INFO, text if phase is Phase.RESUME else f"{text} -> {result} {result_name(result)}")
     return result
 

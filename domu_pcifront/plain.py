@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -21,9 +22,12 @@ class _Handler(greenlet):
     """The greenlet of one plain function; its parent is whoever runs the calling coroutine."""
 
 
+_is_async = cache(inspect.iscoroutinefunction)  # the answer never changes, and asking is slow
+
+
 async def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call ``function``, a coroutine function or a plain one, and return its result; its exceptions pass."""
-    if inspect.iscoroutinefunction(function):
+    if _is_async(getattr(function, "__func__", function)):
         return await function(*args)
     fiber = _Handler(function)
     result = fiber.switch(*args)

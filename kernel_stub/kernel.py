@@ -20,6 +20,7 @@ from protocol.ports import Clock, Journal
 EMERG, ALERT, CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = range(8)  # printk levels
 
 MS = 1_000_000  # nanoseconds
+TIMERS_KEPT = 256  # cancelled timers that may stay in the heap
 
 
 class Task:
@@ -83,6 +84,7 @@ class Kernel:
         self.on_wake: Callable[[], None] | None = None  # the world wants to know that work appeared
         self._ready: deque[Task | Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
+        self._cancelled = 0  # timers in the heap that will never fire, at most
         self._serial = 0
         self._append = journal.append
 
@@ -103,6 +105,7 @@ class Kernel:
         if task.timer is not None:
             task.timer.callback = None
             task.timer = None
+            self._cancelled += 1
         self._ready.append(task)
         if self.on_wake is not None:
             self.on_wake()
@@ -173,12 +176,20 @@ class Kernel:
     # -- time ----------------------------------------------------------------------------------
     def call_at(self, deadline: int, callback: Callable[[], None]) -> Timer:
         """Run ``callback`` at ``deadline`` (ns), outside every task, as a timer interrupt would."""
+        if self._cancelled > TIMERS_KEPT:
+            self._forget_cancelled()
         timer = Timer(deadline, callback)
         self._serial += 1
         heapq.heappush(self._timers, (deadline, self._serial, timer))
         if self.on_wake is not None:
             self.on_wake()
         return timer
+
+    def _forget_cancelled(self) -> None:
+        """Waits that ended early leave their timers behind; they must not pile up until they are due."""
+        self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._cancelled = 0
 
     def run_timers(self) -> None:
         """Run the callbacks of all timers that are due."""
@@ -218,4 +229,5 @@ class Kernel:
 
     def printk(self, level: int, text: str) -> None:
         """A line of this domain's kernel log; ``level`` 0 (emergency) to 7 (debug)."""
-        self.trace("printk", "", level, text)
+        task = self.current
+        self._append((self.now(), task.name if task else "irq", "printk", "", level, text))

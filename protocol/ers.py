@@ -18,6 +18,8 @@ class ErsResult(IntEnum):
     RECOVERED = 5
     NO_AER_DRIVER = 6
 
+    __hash__ = int.__hash__  # an Enum's own hash goes by name and costs a call of Python code each time
+
 
 class ChannelState(IntEnum):
     """``pci_channel_state_t``: may the driver use the device."""
@@ -25,6 +27,8 @@ class ChannelState(IntEnum):
     NORMAL = 1
     FROZEN = 2
     PERM_FAILURE = 3
+
+    __hash__ = int.__hash__
 
 
 class Severity(IntEnum):
@@ -42,6 +46,8 @@ class Phase(StrEnum):
     MMIO_ENABLED = "mmio_enabled"
     SLOT_RESET = "slot_reset"
     RESUME = "resume"
+
+    __hash__ = str.__hash__
 
 
 _N, _C, _R, _D, _OK, _X = ErsResult

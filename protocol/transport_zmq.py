@@ -24,13 +24,14 @@ from protocol.ports import Driven, Link, Message
 
 PATH_MAX = 107  # sun_path
 LINGER_MS = 200  # for what was sent and has not left when a socket is closed
+BACKLOG_MAX = 256
 PATIENCE_MS = 100  # one wait in a socket alone; afterwards the others are looked at
 FLUSH_TURNS = 64
 GC_THRESHOLD = (20_000, 20, 50)
 SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
-_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
+_CONNECTED, _DISCONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
 _EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
 
 
@@ -63,7 +64,7 @@ class Loop:
         self._turns = 0
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
-        self._dirty: dict[ZmqLink, None] = {}
+        self._dirty: dict[ZmqLink | FrontDoor, None] = {}
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add_reader(self._wake, lambda: None)
 
@@ -78,7 +79,7 @@ class Loop:
         if self._readers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def mark(self, link: ZmqLink) -> None:
+    def mark(self, link: ZmqLink | FrontDoor) -> None:
         """``link`` may have messages that its file descriptor does not tell of: look before the next wait.
 
         A ZeroMQ descriptor tells of changes only, and sending or receiving can use the telling up.
@@ -141,19 +142,21 @@ class Loop:
                 reader()
 
     def monitor(self, link: ZmqLink) -> int:
-        """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
-        monitor = link.socket.get_monitor_socket(_DISCONNECTED)
+        """Watch the peer of ``link`` come and go; returns the descriptor that tells of it."""
+        monitor = link.socket.get_monitor_socket(_CONNECTED | _DISCONNECTED)
         fd = _fd(monitor)
 
-        def lost() -> None:
-            while _readable(monitor):
-                monitor.recv_multipart()
+        def changed() -> None:
+            while not link.closed and _readable(monitor):
+                event = int.from_bytes(monitor.recv_multipart()[0][:2], "little")
+                if event == _CONNECTED:
+                    link.connected()
+                    continue
                 while link.receive():
                     self.kernel.run()  # what the peer said before it went still counts
                 link.lost("connection lost")
-                return
 
-        self.add_reader(fd, lost)
+        self.add_reader(fd, changed)
         _readable(monitor)  # a descriptor tells nothing before it has been looked at once
         return fd
 
@@ -168,6 +171,7 @@ class ZmqLink:
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
+        self._backlog: list[bytes] | None = []  # what was said before the peer was there; None: it is there
         socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
         # The methods of the class below pyzmq's convenience layer, which costs as much as they do.
         self._send: Callable[[bytes, int], None] = _Plain.send.__get__(socket)
@@ -181,13 +185,30 @@ class ZmqLink:
         """See ``protocol.ports.Link``; a peer that takes nothing any more is given up."""
         if self.closed:
             return False
+        raw = encode(message)
+        if self._backlog:
+            return self._keep(raw)  # not before what was said first
         try:
-            self._send(encode(message), _NOBLOCK)
+            self._send(raw, _NOBLOCK)
         except zmq.Again:
-            self.lost("the peer takes no messages")
-            return False
+            return self._keep(raw)
         self.loop.mark(self)
         return True
+
+    def _keep(self, raw: bytes) -> bool:
+        """Keep a message for a peer that has not come yet; one that is there and takes nothing is lost."""
+        if self._backlog is None or len(self._backlog) >= BACKLOG_MAX:
+            self.lost("the peer takes no messages")
+            return False
+        self._backlog.append(raw)
+        return True
+
+    def connected(self) -> None:
+        """The peer is there."""
+        backlog, self._backlog = self._backlog or [], None
+        for raw in backlog:
+            self._send(raw, _NOBLOCK)
+        self.loop.mark(self)
 
     def receive(self) -> bool:
         """Take in one message if there is one."""
@@ -318,27 +339,40 @@ class FrontDoor:
         self.socket.sndhwm = self.socket.rcvhwm = 10_000
         self.socket.maxmsgsize = MESSAGE_MAX
         self._clients: dict[bytes, RouterLink] = {}
-        for address in addresses:
-            check_address(address)
-            _check_free(address)
-            try:
+        try:
+            for address in addresses:
+                check_address(address)
+                _check_free(address)
                 self.socket.bind(address)
-            except zmq.ZMQError as error:
-                raise TransportError(f"{address}: {error.strerror}; is a system running there already?") from None
-        loop.add_reader(_fd(self.socket), self.receive)
+        except zmq.ZMQError as error:
+            self.socket.close(linger=0)
+            raise TransportError(f"{address}: {error.strerror}; is a system running there already?") from None
+        except TransportError:
+            self.socket.close(linger=0)
+            raise
+        loop.add_reader(_fd(self.socket), lambda: loop.mark(self))
+        loop.mark(self)
 
-    def receive(self) -> None:
-        """Serve everything that has arrived."""
-        while _readable(self.socket):
-            identity, raw, *_ = self.socket.recv_multipart()
-            if raw == b"open":
-                self._open(identity)
-            else:
-                self._control(identity, raw)
+    def receive(self) -> bool:
+        """Serve one message if there is one."""
+        if not _readable(self.socket):
+            return False
+        self.loop.mark(self)
+        identity, raw, *_ = self.socket.recv_multipart()
+        if raw == b"open":
+            self._open(identity)
+        else:
+            self._control(identity, raw)
+        return True
+
+    def send(self, identity: bytes, raw: bytes) -> None:
+        """Send to one client."""
+        self.socket.send_multipart([identity, raw])
+        self.loop.mark(self)
 
     def _open(self, identity: bytes) -> None:
         address, link = self.endpoints.listen("party", "p")
-        self.socket.send_multipart([identity, address.encode()])
+        self.send(identity, address.encode())
         self.accept(link)
 
     def _control(self, identity: bytes, raw: bytes) -> None:
@@ -349,7 +383,7 @@ class FrontDoor:
         try:
             message = self.endpoints.decoders["party"](raw)
         except ProtocolError as error:
-            self.socket.send_multipart([identity, encode(("error", 0, str(error)))])
+            self.send(identity, encode(("error", 0, str(error))))
             return
         link.on_message(message)
 
@@ -388,7 +422,7 @@ class RouterLink:
 
     def send(self, message: Message) -> bool:
         """See ``protocol.ports.Link``."""
-        self.door.socket.send_multipart([self.identity, encode(message)])
+        self.door.send(self.identity, encode(message))
         return True
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from xenaer.yaml_lines import InputError
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 ANSWER_S = 2.0
+ENDING_S = 0.5  # a launcher that was killed is gone within this time
 POLL_S = 0.005
 LONGEST_NAME = "x" * 40  # of a socket in the run directory
 
@@ -59,7 +60,7 @@ def up(host: HostSpec, run: Path, transport: str = "ipc") -> None:
         _launch(host, run, transport, lock)
     finally:
         os.close(lock)  # the launcher has its own by now, and whoever asks must see whether it lives
-    _wait_ready(run)
+    _wait_ready(run, {guest.name for guest in host.guests})
 
 
 def _prepare(run: Path) -> int:
@@ -83,7 +84,7 @@ def _prepare(run: Path) -> int:
 def _lives(run: Path) -> bool:
     """The launcher of the system in ``run`` is there, or has not said yet where it is."""
     pid = _launcher_pid(run)
-    return pid is None or not _wait_gone(pid, 0)
+    return pid is None or not _wait_gone(pid, ENDING_S)
 
 
 def _launcher_pid(run: Path) -> int | None:
@@ -110,24 +111,26 @@ def _launch(host: HostSpec, run: Path, transport: str, lock: int) -> None:
         raise LocalError(f"the launcher did not start: {_last_words(run)}")
 
 
-def _wait_ready(run: Path) -> None:
+def _wait_ready(run: Path, guests: set[str]) -> None:
+    """Until the guests run that are to, and every guest has its supervisor, so that it can be created."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if all_ended(run):
             clean(run)
             raise LocalError(f"the system ended while it started: {_last_words(run)}")
-        if system_file(run).exists() and _ready(run):
+        if system_file(run).exists() and _ready(run, guests):
             return
         time.sleep(POLL_S)
     down(run)
     raise LocalError(f"the system was not ready within {START_TIMEOUT_S:.0f} s; see {run / 'launcher.log'}")
 
 
-def _ready(run: Path) -> bool:
+def _ready(run: Path, guests: set[str]) -> bool:
     """False also if no answer came: then it is time to see whether the system is still there."""
     try:
         with Control(address_of(run), timeout_s=ANSWER_S) as control:
-            return bool(control.ctl("hypervisor", "wait-ready", []))
+            ready: bool = control.ctl("hypervisor", "wait-ready", [])
+            return ready and guests <= set(control.ctl("hypervisor", "status", [])["supervisors"])
     except (ControlError, LocalError):
         return False
 
@@ -150,7 +153,7 @@ def down(run: Path) -> None:
     """End the system in ``run`` in order, with force if it does not answer. Raises LocalError if something is left."""
     run = run.absolute()
     pid = _launcher_pid(run)
-    if pid is not None and not all_ended(run):
+    if pid is not None and not all_ended(run) and not _wait_gone(pid, 0):
         with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=STOP_TIMEOUT_S) as control:
             control.ctl("hypervisor", "stop", [])
         if not _wait_gone(pid, STOP_TIMEOUT_S):

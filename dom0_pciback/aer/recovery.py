@@ -141,7 +141,7 @@ async def broadcast(
     """Walk the devices below ``bridge`` with one phase and merge their votes into ``status``."""
     kernel = core.kernel
     core.printk(DEBUG, bridge, f"AER: broadcast {phase} message")
-    kernel.trace("recovery.phase", bridge.name, phase.value)
+    kernel.trace("recovery.phase", bridge.name, phase)
     for dev in devices_below(bridge):
         if phase is Phase.RESUME:
             await report_resume(core, dev)
@@ -152,7 +152,7 @@ async def broadcast(
             vote = await (report_mmio_enabled if phase is Phase.MMIO_ENABLED else report_slot_reset)(core, dev)
         if vote is not None:
             status = merge(status, vote)
-        kernel.trace("recovery.vote", dev.name, phase.value, "" if vote is None else result_name(vote),
+        kernel.trace("recovery.vote", dev.name, phase, "" if vote is None else result_name(vote),
                      result_name(status))
     return status
 

@@ -53,12 +53,23 @@ async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: B
     pdev = psdev.pdev
     if pdev is None:
         return Situation.NOT_ASSIGNED, 0
+    if psdev.young_since is not None and pdev.pciback.profile.hardened:
+        await _taken_up(psdev, pdev, psdev.young_since + grace)
     if (found := _before(psdev, pdev, grace)) is not None:
         return found, 0
     async with pdev.aer_slot:
         if (found := _before(psdev, pdev, grace)) is not None:  # it may have changed while others were asked
             return found, 0
         return await _common_process(psdev, pdev, phase, state, budget)
+
+
+async def _taken_up(psdev: PcistubDevice, pdev: XenPcibkDevice, deadline: int) -> None:
+    """A guest that is just looking for its devices is asked once it has found them (H13)."""
+    progress, now = pdev.pciback.progress, pdev.kernel.now
+    while psdev.young_since is not None and pdev.introduced and not (psdev.detaching or pdev.stopped or pdev.condemned):
+        if now() >= deadline or psdev.pdev is not pdev:
+            return
+        await progress.wait(deadline)
 
 
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
@@ -69,10 +80,12 @@ def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation
         return Situation.GUEST_DEAD
     if pdev.mute:
         return Situation.TIMEOUT
+    if psdev.young_since is not None and not pdev.introduced:
+        young = pdev.kernel.now() - psdev.young_since < grace and pdev.pciback.may_connect(pdev.domid)
+        if young and not pdev.pciback.profile.has(Defect.D21):
+            return Situation.NO_SHARED_PAGE_YOUNG
     if pdev.channel is None:
-        young = not pdev.connected_once and pdev.kernel.now() - pdev.created < grace
-        may = young and pdev.pciback.may_connect(pdev.domid)
-        return Situation.NO_SHARED_PAGE_YOUNG if may else Situation.NO_SHARED_PAGE
+        return Situation.NO_SHARED_PAGE
     if not pdev.aer_handler:
         return Situation.NO_AER_HANDLER
     return None if pdev.vbus.guest_address(psdev.dev.sbdf) is not None else Situation.NO_GUEST_ADDRESS

@@ -50,8 +50,7 @@ class XenPcibkDevice:
         self.channel: Channel | None = None
         self.worker: OpWorker | None = None
         self.aer_handler = False  # latched at connect (X23)
-        self.created = self.kernel.now()
-        self.connected_once = False
+        self.introduced = False  # the guest has been told to look for the devices that it has not taken up yet
         self.stopped = ""  # why the guest runs no more ("" while it does)
         self.killed_incident = 0  # last incident that was reported by aerState (H23)
         self.condemned = False  # reported, and about to be stopped: it is not asked again (H16)
@@ -159,6 +158,9 @@ class XenPcibkDevice:
     async def _frontend_connected(self) -> None:
         """B9; a frontend that says so without a page is not believed (X32)."""
         if self.channel is not None:
+            for psdev in self.exported.values():
+                psdev.young_since = None
+            self.pciback.progress.wake_all()
             await self.dev.switch_state(S.CONNECTED)
         self.printk(DEBUG, f"Connected? {int(self.channel is None)}")
 
@@ -188,7 +190,7 @@ class XenPcibkDevice:
         async with self.dev_lock:
             await self._map_and_bind(gref, port)
         self.printk(DEBUG, "Connecting...")
-        await self.dev.switch_state(S.CONNECTED)
+        await self._introduce(S.CONNECTED)
         self.kernel.trace("pciback.connect", self.pciback.guest_name(self.domid), gref, port)
 
     async def _frontend_config(self) -> tuple[int, int]:
@@ -222,7 +224,6 @@ class XenPcibkDevice:
         self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
         self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
         self.channel.on_close = self._channel_lost
-        self.connected_once = True
         self.printk(DEBUG, "Attached!")
 
     def _lookup(self, domain: int, bus: int, devfn: int) -> PcistubDevice | None:
@@ -270,6 +271,25 @@ class XenPcibkDevice:
         self.stopped = ""
         self.mute = False
 
+    async def _introduce(self, state: XenbusState) -> None:
+        """Let the guest look for new devices, but not while one of them is being reset: it would not find it (H13).
+
+        xenwatch does not wait for that (BUS-4), a task of its own does.
+        """
+        locks = [self.pciback.reset_lock(psdev.dev) for psdev in self.exported.values() if psdev.young_since is not None]
+        if self.pciback.profile.hardened and any(lock.owner is not None for lock in locks):
+            self.kernel.spawn(self._introduce_later(state, locks), f"introduce devices to guest {self.domid}")
+            return
+        self.introduced = True
+        await self.dev.switch_state(state)
+
+    async def _introduce_later(self, state: XenbusState, locks: list[Mutex]) -> None:
+        for lock in locks:
+            async with lock:
+                self.introduced = True  # a reset that begins from here on waits until the guest has taken them up
+        if self.pciback.guests.get(self.domid) is self:
+            await self.dev.switch_state(state)
+
     # -- devices -------------------------------------------------------------------------------
     async def _export(self, number: int) -> None:
         """``xen_pcibk_export_device``: entry ``dev-N`` becomes a device of the guest (4.3)."""
@@ -285,6 +305,7 @@ class XenPcibkDevice:
         if devfn < 0:
             raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
         psdev.pdev, psdev.detaching, psdev.clean = self, False, False
+        psdev.young_since, self.introduced = self.kernel.now(), False
         self.exported[sbdf] = psdev
         where = f"dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}"
         self.printk(DEBUG, f"exporting {where}")
@@ -332,7 +353,7 @@ class XenPcibkDevice:
                     self.printk(DEBUG, f"Detaching dev-{number} ...")
                     await self._remove(number)
             if state is not None:
-                await self.dev.switch_state(state)
+                await self._introduce(state)
 
     async def _remove(self, number: int) -> None:
         sbdf = await self._departing(number)

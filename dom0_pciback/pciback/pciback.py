@@ -18,7 +18,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import WaitQueue
+from kernel_stub.sync import Mutex, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -45,6 +45,7 @@ class Pciback:
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
         self.on_put_back: Callable[[PcistubDevice], None] = lambda psdev: None
+        self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
         self._number = 0
         self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)
@@ -186,6 +187,7 @@ class Pciback:
         psdev = self.slots.get(sbdf)
         if psdev is not None and psdev.pdev is not None:
             psdev.detaching = True
+            self.progress.wake_all()
             if psdev.pdev.worker is not None:
                 psdev.pdev.worker.events.answered.wake_all()
 
@@ -228,6 +230,7 @@ class Pciback:
         if pdev is None or (self.profile.hardened and pdev.killed_incident == incident):
             return
         pdev.killed_incident = incident
+        self.progress.wake_all()
         pdev.condemned = self.profile.hardened and not self.lives_on(pdev.domid)
         path = f"{backend_dir(pdev.domid)}/aerState"
 
@@ -237,6 +240,14 @@ class Pciback:
 
         self.kernel.trace("pciback.kill", psdev.dev.name)
         await self.xenbus.transaction(body)
+
+    async def mark_faulty(self, psdev: PcistubDevice, why: str) -> None:
+        """KILL-5, also for a device that no guest has: the toolstack finds it in the nodes that it looks at."""
+        psdev.faulty = why
+        node = f"/libxl/pci/{str(psdev.dev.sbdf).replace(':', '-').replace('.', '-')}"
+        await self.xenbus.write(f"{node}/fault", why)
+        if await self.xenbus.read(f"{node}/domid") is None:
+            await self.xenbus.write(f"{node}/domid", 0)
 
     async def wait_stopped(self, domid: int, timeout_ms: int) -> bool:
         """Wait until a condemned guest has been stopped (H22); False if nobody does it in time."""

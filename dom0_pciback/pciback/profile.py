@@ -99,6 +99,8 @@ class Situation(StrEnum):
     DETACHED = "detached"  # a detach was first (H11)
     GUEST_DEAD = "guest-dead"  # the domain is gone, or is being killed already (H2, H16)
 
+    __hash__ = str.__hash__
+
 
 _ANSWERS: dict[int, Situation] = {
     ErsResult.NONE: Situation.ANSWER_NONE,

@@ -281,7 +281,7 @@ class HardenedRecovery:
         ``source`` is given on the non-fatal way: every other function is a bystander there (H20).
         """
         self.core.printk(DEBUG, bridge_of(group.functions[0]), f"AER: broadcast {phase} message")
-        self.kernel.trace("recovery.phase", group.functions[0].name, phase.value)
+        self.kernel.trace("recovery.phase", group.functions[0].name, phase)
         for dev in group.asked():
             if dev in group.silent or group.over:
                 continue
@@ -292,7 +292,7 @@ class HardenedRecovery:
                     group.asks_reset.append(dev)
                 group.status = merge(group.status, vote)
             text = "" if vote is None else result_name(vote)
-            self.kernel.trace("recovery.vote", dev.name, phase.value, text, result_name(group.status))
+            self.kernel.trace("recovery.vote", dev.name, phase, text, result_name(group.status))
 
     async def _vote(
         self, group: Group, dev: PciDev, phase: Phase, state: ChannelState, source: PciDev | None
@@ -343,7 +343,7 @@ class HardenedRecovery:
         self.core.printk(WARNING, dev, f"xen_pciback: {why}")
         psdev = self.pciback.slots.get(dev.sbdf)
         if psdev is not None:
-            psdev.faulty = why
+            await self.pciback.mark_faulty(psdev, why)
         was_over = group.over
         group.outcomes[dev] = Outcome.FAULTY
         if not was_over:

@@ -29,6 +29,7 @@ class Resets:
         self.pciback = pciback
         self.iommu = iommu
         self._locks: dict[PciDev, Mutex] = {}
+        pciback.reset_lock = self.lock
 
     def lock_of_port(self, bridge: PciDev) -> Mutex:
         """The reset lock of a port."""

@@ -78,7 +78,7 @@ class PcistubDevice:
 
     __slots__ = (
         "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "msi_image", "pdev", "pirq", "seized",
-        "warnings",
+        "warnings", "young_since",
     )  # fmt: skip
 
     def __init__(self, core: PciCore, dev: PciDev, number: int, *, hardened: bool) -> None:
@@ -89,6 +89,7 @@ class PcistubDevice:
         self.pdev: XenPcibkDevice | None = None
         self.detaching = False
         self.clean = False
+        self.young_since: int | None = None  # exported then (ns), and the guest has not taken it up yet (H13)
         self.faulty = ""
         self.warnings = 0
         self.access = HostAccess(core, dev)
@@ -144,6 +145,7 @@ class PcistubDevice:
         """Virtual fields as new; permissive mode ends with the assignment unless D24 is on (BE-20)."""
         self.conf.reset_fields(keep_permissive=keep_permissive)
         self.pdev = None
+        self.young_since = None
         self.detaching = False
         self.warnings = 0
 

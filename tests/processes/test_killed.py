@@ -13,7 +13,7 @@ import pytest
 
 from protocol.topology import AssignmentSpec, GuestDriverSpec, GuestSpec, HostSpec
 from tests.processes.hosts import BUDGET_MS, flat, guest, nic
-from tests.processes.running import Running, running
+from tests.processes.running import PATIENCE_S, Running, running
 from xenaer.control import Control, ControlError
 
 pytestmark = pytest.mark.processes
@@ -78,8 +78,10 @@ class Traffic:
         self._name = name
         self._address = view.system.control.address
         self._end = threading.Event()
+        self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+        assert self._begun.wait(PATIENCE_S)
 
     def _run(self) -> None:
         with Control(self._address) as control:
@@ -89,6 +91,7 @@ class Traffic:
                     self.rounds += 1
                 except ControlError as error:
                     self.failures.append(str(error))
+                self._begun.set()
                 time.sleep(0.02)
 
     def stop(self) -> None:
@@ -192,6 +195,7 @@ def test_h13_a_guest_that_does_not_connect_within_its_grace_is_killed() -> None:
 def test_a_pv_guest_without_frontend_is_killed_like_hvm() -> None:
     devices = [AssignmentSpec(nic(0), GuestDriverSpec("xnic", {}))]
     with running(flat([GuestSpec("bare", front=False, devices=devices), guest("fresh")], 1)) as view:
+        view.wait(0, "pciback.export", nic(0))
         mark = view.mark()
         view.dom0("inject", nic(0), 0, UNSUPPORTED_REQUEST)
         assert view.outcome(mark, nic(0)) == "killed"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from kernel_stub.kernel import MS
 from tests.simulation.kit import COMP_ABORT, MALF_TLP, Rig, guest, one_port
 from xenaer.simulation.parties import SimRunner
 
@@ -13,29 +14,32 @@ RESET = {COMP_ABORT: "flr", MALF_TLP: "bus"}
 ERRORS = pytest.mark.parametrize("error", [COMP_ABORT, MALF_TLP], ids=["nonfatal", "fatal"])
 
 
-def starting(late_ms: float) -> Rig:
-    """A host whose guest is being created: its process starts ``late_ms`` after the domain."""
+def starting() -> tuple[Rig, Callable[[], None]]:
+    """A host whose guest has been created but is not scheduled; and what lets it run."""
     rig = Rig(one_port(guest("g1", A)), boot=False)
     runner = rig.system.supervisors[0].runner
     assert isinstance(runner, SimRunner)
-    begin = runner.start
+    begin, pids = runner.start, list[int]()
 
     async def start(domid: int, token: str, name: str) -> int:
-        await runner.kernel.sleep(int(late_ms * MS))
-        return await begin(domid, token, name)
+        pids.append(await begin(domid, token, name))
+        runner.pause(pids[0], on=True)
+        return pids[0]
 
     runner.start = start  # type: ignore[method-assign]
     rig.start_xl("create", "g1")
-    return rig
+    return rig, lambda: runner.pause(pids[0], on=False)
 
 
 @ERRORS
 def test_h13_a_young_guest_is_not_killed_and_its_device_is_reset(error: int) -> None:
-    rig = starting(5_000).settle(2_000)
+    rig, run = starting()
+    rig.settle(2_000)
     assert rig.psdev(A).domid is not None
     rig.inject(A, error).settle(2_000)
     assert rig.resets() == [RESET[error]] and rig.verdicts() == ["successful"] and not rig.aerfail
     assert rig.outcome(A) == "recovered" and not rig.callbacks()
+    run()
     rig.settle()
     assert rig.alive("g1") and rig.records("pciback.connect")
     assert rig.registers(A)["status"] == 0 and rig.registers(A)["Command"] & 7 == 7
@@ -46,11 +50,11 @@ def test_h13_a_young_guest_is_not_killed_and_its_device_is_reset(error: int) -> 
 
 @ERRORS
 def test_h13_after_the_grace_time_it_is_killed(error: int) -> None:
-    rig = starting(200_000).settle(40_000)
-    rig.inject(A, error).settle()
+    rig, _ = starting()
+    rig.settle(40_000).inject(A, error).settle()
     assert rig.outcome(A) == "killed" and len(rig.aerfail) == 1
     assert not rig.alive("g1") and rig.clean(A)
-    rig.settle(200_000).check()
+    rig.check()
 
 
 @ERRORS
