@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from dom0_pciback.aer.core import AerCore
 from dom0_pciback.aer.inject_file import parse
@@ -102,7 +104,7 @@ class Dom0:
         if handler is None:
             raise RpcError(f"dom0 verb {verb!r}; allowed: {', '.join(verbs)}")
         try:
-            result = handler(*args)
+            result = handler(*check_arguments(verb, args))
             return await result if isawaitable(result) else result
         except (ValueError, KeyError) as error:
             raise RpcError(str(error.args[0])) from None
@@ -175,3 +177,26 @@ class Dom0:
             known = ", ".join(str(each) for each in self.hierarchy.functions) if self.hierarchy else ""
             raise ValueError(f"no PCI device {bdf}; there are {known}")
         return sbdf
+
+
+_Text = Annotated[str, Field(strict=True)]
+_Word = Annotated[int, Field(strict=True, ge=0, le=0xFFFFFFFF)]
+_Plain = tuple[_Text, _Word, _Word]
+_WithHeader = tuple[_Text, _Word, _Word, tuple[_Word, _Word, _Word, _Word]]
+ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
+    "inject": TypeAdapter(_Plain | _WithHeader),  # function, correctable and uncorrectable bits, TLP header
+    "inject-repeat": TypeAdapter(tuple[_Text, _Word, _Word, _Word]),
+    "touch": TypeAdapter(tuple[_Text]),
+    "aer-inject": TypeAdapter(tuple[_Text, _Text]),  # contents, name of the file
+    "stats": TypeAdapter(tuple[_Text]),
+    "config": TypeAdapter(tuple[_Text]),
+}
+
+
+def check_arguments(verb: str, args: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of a control verb. Raises ValueError that says which one is wrong, and why."""
+    try:
+        return ARGUMENTS[verb].validate_python(tuple(args))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{verb}: argument {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -14,6 +14,7 @@ from dom0_pciback.pciback.restore import check, restore
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.iommu import Iommu
+from kernel_stub.kernel import MS
 from kernel_stub.rpc import Rpc, RpcError
 from protocol.ids import DOM0, DOMID_IO, Sbdf
 from protocol.ports import Endpoints
@@ -52,15 +53,22 @@ class Hypercalls:
         )
 
     def _psdev(self, bdf: str) -> PcistubDevice:
-        psdev = self.pciback.slots.get(Sbdf.parse(bdf))
+        psdev = self.pciback.slots.get(_sbdf(bdf))
         if psdev is None:
             raise RpcError(f"{bdf} is not seized by pciback")
         return psdev
+
+    def _known(self, bdf: str) -> Sbdf:
+        sbdf = _sbdf(bdf)
+        if sbdf not in self.core.devices:
+            raise RpcError(f"no PCI device {bdf}")
+        return sbdf
 
     # -- assignment ----------------------------------------------------------------------------
     async def hw_assign(self, bdf: str, domid: int) -> str:
         """Let the function reach the memory of ``domid``; returns the address of the domain's device bus."""
         psdev = self._psdev(bdf)
+        await self._wait_free(psdev)
         self.iommu.assign(psdev.dev.sbdf, domid)
         self.core.kernel.trace("hw.assign", bdf, domid)
         if not self.bus.has_link(domid):
@@ -69,9 +77,16 @@ class Hypercalls:
             self._addresses[domid] = address
         return self._addresses[domid]
 
+    async def _wait_free(self, psdev: PcistubDevice) -> None:
+        """The guest that had the function may still be on its way out: its put back comes first (B13)."""
+        kernel = self.core.kernel
+        deadline = kernel.now() + self.core.timing.backend_wait_ms * MS
+        if not await self.pciback.progress.wait_until(lambda: psdev.pdev is None, deadline):
+            raise RpcError(f"{psdev.dev.name} still belongs to domain {psdev.domid}")
+
     async def hw_deassign(self, bdf: str) -> None:
         """To quarantine; the domain's bus goes with its last function."""
-        sbdf = Sbdf.parse(bdf)
+        sbdf = self._known(bdf)
         domid = self.iommu.owner(sbdf)
         async with self.resets.lock(self.core.devices[sbdf]):
             self.iommu.deassign(sbdf)
@@ -82,7 +97,7 @@ class Hypercalls:
 
     async def hw_block_dma(self, bdf: str) -> None:
         """KILL-4.3."""
-        self.iommu.block(Sbdf.parse(bdf))
+        self.iommu.block(self._known(bdf))
         self.core.kernel.trace("hw.block", bdf)
 
     # -- resets --------------------------------------------------------------------------------
@@ -108,7 +123,7 @@ class Hypercalls:
 
         A function that was assigned to another domain counts as its own before pciback has exported it.
         """
-        mine = {Sbdf.parse(bdf) for bdf in siblings}
+        mine = {_sbdf(bdf) for bdf in siblings}
         return dev.bridge is not None and all(
             other.sbdf in mine or (self.pciback.owned_by(other, None) and self.iommu.owner(other.sbdf) in NO_GUEST)
             for other in dev.bridge.below
@@ -139,12 +154,20 @@ class Hypercalls:
 
     async def pci_seize(self, bdf: str) -> list[str]:
         """Bind to pciback; the driver it had."""
-        return [await self.pciback.seize(Sbdf.parse(bdf))]
+        return [await self.pciback.seize(_sbdf(bdf))]
 
     async def pci_release(self, bdf: str, driver: str) -> None:
         """Unbind from pciback."""
-        await self.pciback.release(Sbdf.parse(bdf), None)
+        await self.pciback.release(_sbdf(bdf), None)
 
     async def pci_permissive(self, bdf: str) -> None:
         """``permissive`` in sysfs: the guest may write every register (4.2)."""
         self._psdev(bdf).conf.permissive = True
+
+
+def _sbdf(bdf: str) -> Sbdf:
+    """An address in a request; RpcError for what is none, so that a typing error does not end dom0."""
+    try:
+        return Sbdf.parse(bdf)
+    except ValueError as error:
+        raise RpcError(str(error)) from None

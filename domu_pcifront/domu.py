@@ -104,6 +104,8 @@ class DomU:
     async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:
         """``workload [devfn or -1, count]`` and ``status``; RpcError for anything else."""
         if verb == "workload":
+            if len(args) != 2 or not all(type(arg) is int for arg in args):
+                raise RpcError("workload: arguments are devfn (-1: all) and count")
             return await self._workload(*args)
         if verb == "status":
             return {device.name: driver_name(device.driver) for device in self.bus.devices.values()}

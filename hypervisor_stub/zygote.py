@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -69,6 +70,8 @@ def _serve(orders: socket.socket, guest_main: GuestMain, supervisor: int) -> Non
     die_with_parent(supervisor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()  # guests share these pages for as long as nobody touches them
     while True:
         raw = orders.recv(65536)
         if not raw:

@@ -41,7 +41,6 @@ class TransportError(Exception):
 
 def settle() -> None:
     """What has been loaded so far stays: the garbage collector need not look at it again and again."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
 
@@ -65,6 +64,7 @@ class Loop:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._dirty: dict[ZmqLink | FrontDoor, None] = {}
+        self._first_looks: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add_reader(self._wake, lambda: None)
 
@@ -121,6 +121,8 @@ class Loop:
 
     def _take_in(self) -> bool:
         """One message of each marked link that has one; False if none had."""
+        while self._first_looks:  # only now: whoever has the link has said by now what is to happen
+            self._first_looks.pop()()
         dirty, self._dirty = self._dirty, {}
         found = False
         for link in dirty:
@@ -157,7 +159,7 @@ class Loop:
                 link.lost("connection lost")
 
         self.add_reader(fd, changed)
-        _readable(monitor)  # a descriptor tells nothing before it has been looked at once
+        self._first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
         return fd
 
 
@@ -206,8 +208,12 @@ class ZmqLink:
     def connected(self) -> None:
         """The peer is there."""
         backlog, self._backlog = self._backlog or [], None
-        for raw in backlog:
-            self._send(raw, _NOBLOCK)
+        try:
+            for raw in backlog:
+                self._send(raw, _NOBLOCK)
+        except zmq.Again:
+            self.lost("connection lost")  # gone again before it was told anything
+            return
         self.loop.mark(self)
 
     def receive(self) -> bool:

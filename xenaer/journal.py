@@ -178,7 +178,8 @@ def differences(one: Iterable[Entry], other: Iterable[Entry]) -> list[str]:
 
 
 def _first_difference(first: list[Any], second: list[Any]) -> str:
-    index = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    pairs = enumerate(zip(first, second, strict=False))
+    index = next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
     return f"record {index + 1}: {_show(first, index)} against {_show(second, index)}"
 
 

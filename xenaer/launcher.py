@@ -37,7 +37,7 @@ from hypervisor_stub.process import (  # noqa: E402
 from hypervisor_stub.zygote import die_with_parent  # noqa: E402
 from protocol.topology import HOST, HostSpec  # noqa: E402
 from protocol.transport_zmq import TransportError  # noqa: E402
-from xenaer.run_files import clean, system_file  # noqa: E402
+from xenaer.run_files import FAULT, clean, system_file  # noqa: E402
 
 NOTICE_S = 2.0  # how long the others may take to end by themselves after the first one has
 END_S = 3.0  # how long they may take after they were told (SIGTERM)
@@ -131,7 +131,8 @@ def _child(name: str, main: Callable[[], int], parent: int) -> None:
         status = USAGE
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else BUG
-    except Exception:  # a bug of ours: all that can be known about it goes to the launcher's log
+    except Exception as error:  # a bug of ours: all that can be known about it goes to the launcher's log
+        sys.stderr.write(f"{name}: {FAULT}: {type(error).__name__}: {error}\n")
         traceback.print_exc()
     finally:
         sys.stdout.flush()

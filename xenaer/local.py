@@ -19,7 +19,7 @@ from protocol.transport_zmq import TransportError, check_address
 from xenaer.boot import activate
 from xenaer.control import Control, ControlError
 from xenaer.journal import JournalSet
-from xenaer.run_files import all_ended, clean, system_file, take_lock
+from xenaer.run_files import FAULT, all_ended, clean, system_file, take_lock
 from xenaer.yaml_lines import InputError
 
 START_TIMEOUT_S = 60.0
@@ -136,8 +136,9 @@ def _ready(run: Path, guests: set[str]) -> bool:
 
 
 def _last_words(run: Path) -> str:
+    """Why it ended: the first fault in the log, else whatever was said first."""
     lines = (run / "launcher.log").read_text(errors="replace").strip().splitlines()
-    return lines[0] if lines else "no message"
+    return next((line for line in lines if f": {FAULT}: " in line), lines[0] if lines else "no message")
 
 
 def address_of(run: Path) -> str:
@@ -154,8 +155,8 @@ def down(run: Path) -> None:
     run = run.absolute()
     pid = _launcher_pid(run)
     if pid is not None and not all_ended(run) and not _wait_gone(pid, 0):
-        with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=STOP_TIMEOUT_S) as control:
-            control.ctl("hypervisor", "stop", [])
+        with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=ANSWER_S) as control:
+            control.ctl("hypervisor", "stop", [], timeout_s=STOP_TIMEOUT_S)
         if not _wait_gone(pid, STOP_TIMEOUT_S):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)  # all others are told by the kernel to end with it

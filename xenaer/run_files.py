@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 LOCK_POLL_S = 0.005
+FAULT = "fault"  # in the launcher's log: "<process>: fault: <what happened>"
 
 
 def system_file(run: Path) -> Path:

@@ -125,7 +125,7 @@ class XenPcibkDevice:
 
     async def _num_devs(self) -> int:
         text = await self._node("num_devs")
-        if text is None or not text.isdigit():
+        if text is None or not _is_u32(text):
             raise FatalError(EINVAL, "Error reading number of devices")
         return int(text)
 
@@ -299,7 +299,7 @@ class XenPcibkDevice:
         except ValueError:
             raise FatalError(EINVAL, "Error parsing pci device configuration") from None
         psdev = self.pciback.slots.get(sbdf)
-        if psdev is None or psdev.pdev not in (None, self):
+        if psdev is None or psdev.pdev is not None:
             raise FatalError(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
         devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
         if devfn < 0:
@@ -371,8 +371,12 @@ class XenPcibkDevice:
         return sbdf if sbdf in self.exported else None
 
     async def _mark_departing(self) -> None:
-        """H11: a device that is being detached is marked before anybody waits for the guest."""
-        for number in range(await self._num_devs()):
+        """H11: a device that is being detached is marked before anybody waits for the guest.
+
+        Nothing happens if the directory has gone meanwhile (B6).
+        """
+        count = await self._node("num_devs")
+        for number in range(int(count or 0) if _is_u32(count) else 0):
             if parse_state(await self._node(f"state-{number}")) == S.CLOSING:
                 sbdf = await self._departing(number)
                 if sbdf is not None:
@@ -380,5 +384,5 @@ class XenPcibkDevice:
 
 
 def _is_u32(text: str | None) -> bool:
-    """A decimal number that fits in 32 bits (X28)."""
-    return text is not None and text.isdigit() and int(text) < 1 << 32
+    """A decimal number that fits in 32 bits (X28); only ASCII, other scripts have digits that ``int`` refuses."""
+    return text is not None and text.isascii() and text.isdigit() and int(text) < 1 << 32

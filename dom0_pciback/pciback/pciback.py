@@ -44,7 +44,6 @@ class Pciback:
         self.slots: dict[Sbdf, PcistubDevice] = {}
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
-        self.on_put_back: Callable[[PcistubDevice], None] = lambda psdev: None
         self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
         self._number = 0
@@ -123,7 +122,7 @@ class Pciback:
                 psdev.restore_seized()
             psdev.disable_msi()
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
-        self.on_put_back(psdev)
+        self.progress.wake_all()  # who waits to have it may have it
 
     # -- guests --------------------------------------------------------------------------------
     async def _backend_appears(self, path: str) -> None:

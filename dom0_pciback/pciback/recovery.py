@@ -220,7 +220,7 @@ class HardenedRecovery:
         self.resets.allow_dma(dev for dev in group.asked() if not self.pciback.departing(dev))
         await self._phase(group, Phase.RESUME, ChannelState.NORMAL, None)
         for dev in checked:
-            if dev in group.asked() and (text := check(self.core, dev, self.resets.image(dev))):
+            if dev in group.asked() and (text := check(self.core, dev, self.resets.image(dev), again=True)):
                 await self._faulty(group, dev, text)
         for dev in group.asked():
             alone = dev in group.silent and dev not in group.reset

@@ -45,13 +45,18 @@ def clear_all_status(core: PciCore, dev: PciDev) -> None:
         core.write(dev, TYPE1.SEC_STATUS, 2, core.read(dev, TYPE1.SEC_STATUS, 2))
 
 
-def check(core: PciCore, dev: PciDev, image: SavedState | None) -> str:
-    """H19: empty if the function is well, else what is wrong with it; first finding wins."""
+def check(core: PciCore, dev: PciDev, image: SavedState | None, *, again: bool = False) -> str:
+    """H19: empty if the function is well, else what is wrong with it; first finding wins.
+
+    ``again``: the second look, at the end. Status that is set by then is a new error, which gets a round or a
+    recovery of its own (errata 9.2 no. 14); right after the clearing it means that the reset was no use.
+    """
     vendor = core.read(dev, HEADER.VENDOR_ID, 2)
     if vendor in GONE:
         return f"does not answer (vendor id {vendor:04x})"
     image = image or dev.saved_state
-    for text in (_check_header(core, dev, image) if image is not None else "", _check_reporting(core, dev)):
+    header = _check_header(core, dev, image) if image is not None else ""
+    for text in (header, _check_reporting(core, dev), "" if again else _check_status(core, dev)):
         if text:
             core.kernel.trace("recovery.check", dev.name, False, text)
             return text
@@ -75,6 +80,10 @@ def _check_header(core: PciCore, dev: PciDev, image: SavedState) -> str:
 def _check_reporting(core: PciCore, dev: PciDev) -> str:
     if dev.exp and core.read(dev, dev.exp + EXP.DEVCTL, 2) & EXP_DEVCTL_AER_FLAGS != EXP_DEVCTL_AER_FLAGS:
         return "error reporting is off in Device Control"
+    return ""
+
+
+def _check_status(core: PciCore, dev: PciDev) -> str:
     if dev.aer:
         mask = core.read(dev, dev.aer + AER.UNCOR_MASK, 4)
         status = core.read(dev, dev.aer + AER.UNCOR_STATUS, 4) & ~mask

@@ -20,6 +20,7 @@ from protocol.layout_msi import MSI_FLAGS_ENABLE
 from protocol.ports import Link
 
 COMPLETION_TIMEOUT = 50 * MS  # a DMA read that the guest's memory does not answer is aborted
+SIZES = (1, 2, 4, 8)  # bytes of one access to a register
 MSI_CONTROL = 2  # offset of Message Control in the capability
 
 Resolve = Callable[[int, int], Sbdf | None]  # domain, virtual devfn -> machine address
@@ -92,6 +93,8 @@ class DeviceBus:
         return self.models.get(sbdf)
 
     def _mmio_read(self, domid: int, devfn: int, bar: int, offset: int, size: int) -> int:
+        if size not in SIZES:  # no processor can ask this; the answer would fit no message
+            raise RpcError(f"mmio_read of {size} bytes")
         model = self._target(domid, devfn, bar)
         return model.mmio_read(bar, offset, size) if model is not None else (1 << 8 * size) - 1
 
@@ -126,10 +129,10 @@ class FunctionBusMaster:
             return None
         deadline = self.bus.kernel.now() + COMPLETION_TIMEOUT
         try:
-            data: bytes = await way[0].call("dma_read", way[1], address, length, deadline=deadline)
+            data = await way[0].call("dma_read", way[1], address, length, deadline=deadline)
         except RpcError:
             return None
-        return data if len(data) == length else None
+        return data if isinstance(data, bytes) and len(data) == length else None  # a guest may answer anything
 
     def write(self, address: int, data: bytes) -> bool:
         """Posted DMA write; False if it is blocked."""

@@ -140,30 +140,27 @@ def test_an_exception_in_a_handler_is_an_oops_and_silence(pair: Pair, driver: An
 
 def test_i7_a_request_that_comes_between_the_answer_and_the_end_is_served(pair: Pair, driver: Answering) -> None:
     """The next question is in the page before the work item has ended: it is looked for again."""
-    original = pair.front.channel.notify
-    asked: list[Phase] = []
-
-    def notify() -> None:
-        original()
-        page = pair.front.page
-        if not asked:
-            asked.append(MM)
-            page.apply(((0, 552, bytes([8, 0, 0, 0, 1]) + bytes(15)), (1, PCIB_ACTIVE, b"")))
-
-    pair.front.channel.notify = notify  # type: ignore[method-assign]
-    pair.front.service.channel = _Through(pair, notify)  # type: ignore[assignment]
+    pair.front.service.channel = _Quick(pair)  # type: ignore[assignment]
     pair.asking(ED)
     pair.world.settle(1)
     assert driver.calls == ["error_detected(1)", "mmio_enabled()"]
 
 
-class _Through:
-    """The channel of the service with another ``notify``; a slot of the real one cannot be replaced."""
+class _Quick:
+    """The channel of the service to a backend that has its next question there before ``notify`` returns."""
 
-    def __init__(self, pair: Pair, notify: Any) -> None:
+    closed = False
+
+    def __init__(self, pair: Pair) -> None:
         self.page = pair.front.page
-        self.closed = False
-        self.notify = notify
+        self._real = pair.front.channel
+        self._asked = False
+
+    def notify(self) -> None:
+        self._real.notify()
+        if not self._asked:
+            self._asked = True
+            self.page.apply(((0, 552, bytes([8, 0, 0, 0, 1]) + bytes(15)), (1, PCIB_ACTIVE, b"")))
 
 
 def test_fe_24_one_work_item_for_all_devices_of_a_guest(pair: Pair, driver: Answering) -> None:
@@ -194,6 +191,22 @@ def test_d10_no_answer_to_a_request_that_was_given_up(pair: Pair, driver: Answer
     pair.world.settle(5_000)
     assert len(pair.front.link.sent) == before
     pair.rest()
+
+
+def test_h11_the_answer_of_a_withdrawn_request_is_not_taken_for_another(pair: Pair, driver: Answering) -> None:
+    """Function 0 is detached while its handler runs; function 1 is asked next and must answer for itself."""
+    other = pair.front.bind(DEVFN + 1, Answering({ED: 3}))
+    driver.sleep_ms = 50
+    first = pair.asking(ED)
+    pair.world.settle(10)
+    second = pair.asking(ED, sbdf=CARD_1)
+    pair.world.settle(10)
+    pair.psdev.detaching = True
+    pair.events.answered.wake_all()
+    pair.world.settle(500)
+    assert first.result[0] == "detached"
+    assert other.calls == ["error_detected(1)"]
+    assert second.result == ("answer-valid", 3)
 
 
 def test_x22_the_request_is_read_once(pair: Pair, driver: Answering) -> None:

@@ -1,4 +1,4 @@
-"""Whoever cannot recover is killed, and its device serves the next guest; nobody else notices (the letter, KILL-1..9)."""
+"""Whoever cannot recover is killed, and its device serves the next guest; nobody else notices (KILL-1 to KILL-9)."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def check_time(view: Running, mark: int, name: str, bdf: str) -> None:
+def check_time(view: Running, mark: float, name: str, bdf: str) -> None:
     """H25: the budget is for all phases together; then KILL-4.2 has its own deadline."""
     begin, end = view.wait(mark, "hw.inject", bdf), view.wait(mark, "domain.died", name)
     assert end["t"] - begin["t"] < BUDGET_MS / 1000 + KILL_DEADLINE_S + SLACK_S

@@ -66,9 +66,9 @@ def serve(view: Running, bdf: str) -> None:
 
 
 def assert_nothing_hangs(view: Running, mark: float, bdf: str) -> None:
-    """The recovery has ended, and the next error of the device is recovered by dom0 alone."""
+    """The recovery has ended, pciback has the device back, and dom0 alone recovers its next error."""
     view.wait(mark, "recovery.end", bdf)
-    view.until(lambda: bdf not in str(view.system.ctl("hypervisor", "status", [])["domains"]), f"{bdf} free")
+    view.wait(mark, "pciback.unexport", bdf)
     again = view.mark()
     view.dom0("inject", bdf, 0, COMPLETER_ABORT)
     assert view.outcome(again, bdf) == "unassigned-ok"
@@ -101,12 +101,17 @@ def test_an_attach_of_a_second_device_does_not_disturb_the_recovery(view: Runnin
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_second_error_during_a_recovery_means_another_round(view: Running, phase: str) -> None:
-    name, bdf, mark = begin(view, phase)
-    view.dom0("inject", bdf, 0, COMPLETION_TIMEOUT)
-    view.until(lambda: len(view.find(mark, "recovery.end", bdf)) >= 2, "two rounds")
-    assert [item["verdict"] for item in view.find(mark, "recovery.end", bdf)] == ["successful"] * 2
-    assert view.system.ctl(name, "status", []) == BOUND
+def test_a_second_error_during_a_recovery_means_another_round(phase: str) -> None:
+    with running(host()) as view:
+        name, bdf, mark = begin(view, phase)
+        view.dom0("inject", bdf, 0, COMPLETION_TIMEOUT)
+
+        def ends() -> list[str]:
+            return [item["verdict"] for item in view.find(mark, "recovery.end", bdf)]
+
+        view.until(lambda: len(ends()) >= 2 or bool(view.find(mark, "pciback.kill")), "two rounds")
+        assert ends() == ["successful"] * 2
+        assert view.system.ctl(name, "status", []) == BOUND
 
 
 @pytest.mark.parametrize("phase", PHASES)

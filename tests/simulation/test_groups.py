@@ -29,7 +29,9 @@ def test_9_3_a_bystander_without_handlers_is_untouched() -> None:
     rig = two_guests(FINE, NO_HANDLER).inject(A, COMP_ABORT).settle()
     assert ends(rig) == ("recovered", "untouched")
     assert (rig.callbacks("a"), rig.callbacks("b")) == (["ED(1) 2", "MM 5", "RS"], [])
-    assert rig.alive("b") and not rig.aerfail and not rig.resets()
+    assert rig.alive("b")
+    assert not rig.aerfail
+    assert not rig.resets()
     rig.check()
 
 
@@ -38,10 +40,15 @@ def test_9_3_the_source_fails_and_the_other_never_sees_a_reset(answer: int) -> N
     rig = two_guests({"ed": answer}, FINE).inject(A, COMP_ABORT).settle()
     assert ends(rig) == ("killed", "recovered")
     assert rig.callbacks("b") == ["ED(1) 2", "MM 5", "RS"]
-    assert rig.resets() == ["flr"] and rig.resets_of(A) == ["flr"]
-    assert sorted(rig.verdicts()) == ["failed", "successful"] and len(rig.aerfail) == 1
+    assert rig.resets() == ["flr"]
+    assert rig.resets_of(A) == ["flr"]
+    assert sorted(rig.verdicts()) == ["failed", "successful"]
+    assert len(rig.aerfail) == 1
     assert sorted(rig.verdict_lines()) == [f"failed: 0000:{A}", f"successful: 0000:{B}"]
-    assert rig.clean(A) and rig.same(B) and not rig.alive("a") and rig.alive("b")
+    assert rig.clean(A)
+    assert rig.same(B)
+    assert not rig.alive("a")
+    assert rig.alive("b")
     rig.check()
 
 
@@ -49,14 +56,17 @@ def test_h20_the_source_recovers_and_the_silent_neighbour_lives() -> None:
     """9.2 no. 2 with another function: the same votes, but function 1 is the source."""
     rig = two_guests({"ed": 1}, FINE).inject(B, COMP_ABORT).settle()
     assert ends(rig) == ("untouched", "recovered")
-    assert rig.alive("a") and not rig.aerfail and rig.verdicts() == ["successful", "successful"]
+    assert rig.alive("a")
+    assert not rig.aerfail
+    assert rig.verdicts() == ["successful", "successful"]
     rig.check()
 
 
 @pytest.mark.parametrize("answer", [4, 0, 6, 99])
 def test_h20_a_bystander_that_refuses_is_killed(answer: int) -> None:
     rig = two_guests(FINE, {"ed": answer}).inject(A, COMP_ABORT).settle()
-    assert ends(rig) == ("recovered", "killed") and rig.clean(B)
+    assert ends(rig) == ("recovered", "killed")
+    assert rig.clean(B)
     rig.check()
 
 
@@ -66,21 +76,26 @@ def test_9_3_need_reset_with_flr_resets_only_the_function_that_asked() -> None:
     assert rig.callbacks("a") == ["ED(1) 3", "SR 5", "RS"]
     assert rig.callbacks("b") == ["ED(1) 2", "MM 5", "RS"]
     assert rig.resets() == rig.resets_of(A) == ["flr"]
-    assert rig.same(A) and rig.same(B)
+    assert rig.same(A)
+    assert rig.same(B)
     rig.check()
 
 
 def test_9_3_need_reset_without_flr_is_faulty_and_the_bus_is_left_alone() -> None:
     rig = two_guests(ASKS_RESET, FINE, fields={"flr": False}).inject(A, COMP_ABORT).settle()
     assert ends(rig) == ("faulty", "recovered")
-    assert "bus" not in rig.resets() and not rig.assignable(A)
-    assert not rig.alive("a") and rig.alive("b") and rig.same(B)
+    assert "bus" not in rig.resets()
+    assert not rig.assignable(A)
+    assert not rig.alive("a")
+    assert rig.alive("b")
+    assert rig.same(B)
     rig.check()
 
 
 def test_9_3_nobody_waits_for_a_mute_guest() -> None:
     rig = two_guests(MUTE, FINE).inject(A, COMP_ABORT).settle(1_000)
-    assert rig.callbacks("b") == ["ED(1) 2", "MM 5", "RS"] and rig.alive("a")
+    assert rig.callbacks("b") == ["ED(1) 2", "MM 5", "RS"]
+    assert rig.alive("a")
     rig.settle(320_000)
     assert ends(rig) == ("killed", "recovered")
     rig.check()
@@ -88,7 +103,8 @@ def test_9_3_nobody_waits_for_a_mute_guest() -> None:
 
 def test_9_3_fatal_both_reset_once_and_restored_before_the_first_slot_reset() -> None:
     rig = two_guests(FINE, FINE).inject(A, MALF_TLP).settle()
-    assert ends(rig) == ("recovered", "recovered") and rig.resets() == ["bus"]
+    assert ends(rig) == ("recovered", "recovered")
+    assert rig.resets() == ["bus"]
     assert rig.callbacks("a") == rig.callbacks("b") == ["ED(2) 3", "SR 5", "RS"]
     order = [e for e in rig.entries() if e["label"] in ("recovery.restore", "pciback.ask")]
     first_slot_reset = next(i for i, e in enumerate(order) if e.get("phase") == "slot_reset")
@@ -99,9 +115,11 @@ def test_9_3_fatal_both_reset_once_and_restored_before_the_first_slot_reset() ->
 
 def test_9_3_fatal_the_other_waits_for_a_mute_guest_once() -> None:
     rig = two_guests(MUTE, FINE).inject(A, MALF_TLP).settle(1_000)
-    assert rig.callbacks("b") == ["ED(2) 3"] and not rig.resets()
+    assert rig.callbacks("b") == ["ED(2) 3"]
+    assert not rig.resets()
     rig.settle(320_000)
-    assert ends(rig) == ("killed", "recovered") and rig.callbacks("b") == ["ED(2) 3", "SR 5", "RS"]
+    assert ends(rig) == ("killed", "recovered")
+    assert rig.callbacks("b") == ["ED(2) 3", "SR 5", "RS"]
     assert stopped_before_bus_reset(rig, "a")
     rig.check()
 
@@ -119,7 +137,9 @@ def test_9_3_fatal_a_guest_without_handlers_dies_before_the_bus_reset(b: dict[st
     rig = two_guests(FINE, b).inject(A, MALF_TLP).settle()
     assert ends(rig) == ("recovered", "killed")
     assert stopped_before_bus_reset(rig, "b")
-    assert rig.resets_of(PORT) == ["bus"] and rig.clean(B) and rig.same(A)
+    assert rig.resets_of(PORT) == ["bus"]
+    assert rig.clean(B)
+    assert rig.same(A)
     rig.check()
 
 
@@ -127,8 +147,11 @@ def test_9_3_fatal_destroyed_in_mid_reset() -> None:
     rig = two_guests(FINE, FINE).inject(A, MALF_TLP).settle(50)
     rig.start_xl("destroy", "b")
     rig.settle()
-    assert ends(rig) == ("recovered", "detached") and not rig.aerfail
-    assert rig.resets_of(PORT) == ["bus"] and rig.same(A) and rig.clean(B)
+    assert ends(rig) == ("recovered", "detached")
+    assert not rig.aerfail
+    assert rig.resets_of(PORT) == ["bus"]
+    assert rig.same(A)
+    assert rig.clean(B)
     assert sorted(rig.verdicts()) == ["abandoned", "successful"]
     rig.check()
 
@@ -136,23 +159,31 @@ def test_9_3_fatal_destroyed_in_mid_reset() -> None:
 def test_9_3_fatal_reset_fails() -> None:
     fields = {"link_dead_after_reset": True}
     rig = two_guests(FINE, FINE, fields=fields).inject(A, MALF_TLP).settle(200_000)
-    assert ends(rig) == ("faulty", "faulty") and rig.resets() == ["bus", "bus"]
-    assert rig.verdicts() == ["failed", "failed"] and len(rig.aerfail) == 2
-    assert not rig.alive("a") and not rig.alive("b") and not rig.assignable(A) and not rig.assignable(B)
+    assert ends(rig) == ("faulty", "faulty")
+    assert rig.resets() == ["bus", "bus"]
+    assert rig.verdicts() == ["failed", "failed"]
+    assert len(rig.aerfail) == 2
+    assert not rig.alive("a")
+    assert not rig.alive("b")
+    assert not rig.assignable(A)
+    assert not rig.assignable(B)
     rig.check()
 
 
 def test_9_3_an_unassigned_neighbour_is_not_asked() -> None:
     rig = Rig(one_port(guest("a", A), functions=2)).inject(A, COMP_ABORT).settle()
-    assert ends(rig) == ("recovered", "untouched") and not rig.resets()
+    assert ends(rig) == ("recovered", "untouched")
+    assert not rig.resets()
     rig.check()
 
 
 @pytest.mark.parametrize(("error", "option"), [(COMP_ABORT, {"ed": 3}), (DLP, {})], ids=["nonfatal", "fatal"])
 def test_9_3_an_unassigned_neighbour_that_is_reset_is_restored(error: int, option: dict[str, Any]) -> None:
     rig = Rig(one_port(guest("a", A, **option), functions=2)).inject(A, error).settle()
-    assert ends(rig) == ("recovered", "unassigned-ok") and rig.resets() == ["bus"]
-    assert rig.same(A) and rig.clean(B)
+    assert ends(rig) == ("recovered", "unassigned-ok")
+    assert rig.resets() == ["bus"]
+    assert rig.same(A)
+    assert rig.clean(B)
     rig.check()
 
 
@@ -162,7 +193,9 @@ def test_h20_own_second_function_without_handlers_dies_before_a_reset() -> None:
     spec.devices[1].driver.options = {"no_err_handler": True}
     rig = Rig(one_port(spec, functions=2)).inject(A, COMP_ABORT).settle()
     assert ends(rig) == ("killed", "killed")
-    assert stopped_before(rig, "a", "flr") and rig.clean(A) and rig.clean(B)
+    assert stopped_before(rig, "a", "flr")
+    assert rig.clean(A)
+    assert rig.clean(B)
     rig.check()
 
 
@@ -177,7 +210,9 @@ def test_h20_own_silent_function_is_left_alone_when_nothing_is_reset() -> None:
     spec = guest("a", A, B)
     spec.devices[1].driver.options = {"no_err_handler": True}
     rig = Rig(one_port(spec, functions=2)).inject(A, COMP_ABORT).settle()
-    assert ends(rig) == ("recovered", "untouched") and rig.verdicts() == ["successful"] and rig.alive("a")
+    assert ends(rig) == ("recovered", "untouched")
+    assert rig.verdicts() == ["successful"]
+    assert rig.alive("a")
     rig.check()
 
 

@@ -52,11 +52,14 @@ def test_fatal_error_resets_below_the_nearest_port_above(where: str) -> None:
     ports = {bdf: rig.registers(bdf) for bdf in PORTS}
     assert works(rig)
     rig.inject(where, DLP).settle()
-    assert rig.resets() == ["bus"] and rig.resets_of(port) == ["bus"]
+    assert rig.resets() == ["bus"]
+    assert rig.resets_of(port) == ["bus"]
     for name in ("net", "store", "third"):
         assert rig.callbacks(name) == (["ED(2) 3", "SR 5", "RS"] if name in told else [])
-    assert set(rig.verdicts()) == {"successful"} and not rig.aerfail
-    assert good(rig, ENDPOINTS) and {bdf: rig.registers(bdf) for bdf in PORTS} == ports
+    assert set(rig.verdicts()) == {"successful"}
+    assert not rig.aerfail
+    assert good(rig, ENDPOINTS)
+    assert {bdf: rig.registers(bdf) for bdf in PORTS} == ports
     assert works(rig)
     rig.check()
 
@@ -66,8 +69,11 @@ def test_nonfatal_error_resets_nothing(where: str) -> None:
     told = {NIC0: {"net"}, DISK: {"store"}, NIC1: {"third"}, DOWN[0]: {"net"}}.get(where, {"net", "store", "third"})
     rig = Rig(switch_host(*WORKERS)).inject(where, COMP_ABORT).settle()
     heard = {name for name in ("net", "store", "third") if rig.callbacks(name)}
-    assert heard == told and not rig.aerfail and set(rig.verdicts()) == {"successful"}
-    assert good(rig, ENDPOINTS) and works(rig)
+    assert heard == told
+    assert not rig.aerfail
+    assert set(rig.verdicts()) == {"successful"}
+    assert good(rig, ENDPOINTS)
+    assert works(rig)
     rig.check()
 
 
@@ -86,15 +92,20 @@ def test_one_guest_fails_and_the_others_recover(where: str) -> None:
     guests = (WORKERS[0], guest("bad", DISK, ed_frozen=4), WORKERS[2])
     rig = Rig(switch_host(*guests)).inject(where, DLP).settle()
     assert {bdf: rig.outcome(bdf) for bdf in ENDPOINTS} == {NIC0: "recovered", DISK: "killed", NIC1: "recovered"}
-    assert not rig.alive("bad") and rig.clean(DISK) and len(rig.aerfail) == 1
-    assert rig.workload("net").values() and rig.workload("third").values()
+    assert not rig.alive("bad")
+    assert rig.clean(DISK)
+    assert len(rig.aerfail) == 1
+    assert rig.workload("net").values()
+    assert rig.workload("third").values()
     rig.check()
 
 
 def test_an_hvm_guest_below_the_switch_dies_and_the_others_go_on() -> None:
     guests = (WORKERS[0], guest("win", DISK, driver="xblk", spec={"type": "hvm"}), WORKERS[2])
     rig = Rig(switch_host(*guests)).inject(ROOT, MALF_TLP).settle()
-    assert rig.outcome(DISK) == "killed" and not rig.alive("win") and rig.clean(DISK)
+    assert rig.outcome(DISK) == "killed"
+    assert not rig.alive("win")
+    assert rig.clean(DISK)
     assert rig.outcome(NIC0) == rig.outcome(NIC1) == "recovered"
     rig.check()
 
@@ -102,7 +113,9 @@ def test_an_hvm_guest_below_the_switch_dies_and_the_others_go_on() -> None:
 def test_h20_an_hvm_bystander_lives() -> None:
     guests = (WORKERS[0], guest("win", DISK, driver="xblk", spec={"type": "hvm"}))
     rig = Rig(switch_host(*guests)).inject(UPSTREAM, COMP_ABORT).settle()
-    assert rig.outcome(DISK) == "untouched" and rig.alive("win") and not rig.aerfail
+    assert rig.outcome(DISK) == "untouched"
+    assert rig.alive("win")
+    assert not rig.aerfail
     rig.check()
 
 
@@ -110,7 +123,9 @@ def test_the_killed_guest_comes_back_with_its_device() -> None:
     """KILL-9: on_crash = restart, and the device is clean enough to be attached again."""
     guests = (guest("net", NIC0, spec={"on_crash": "restart"}, ed=4), WORKERS[1], WORKERS[2])
     rig = Rig(switch_host(*guests)).inject(NIC0, COMP_ABORT).settle()
-    assert rig.alive("net") and rig.records("domain.restart") and rig.same(NIC0)
+    assert rig.alive("net")
+    assert rig.records("domain.restart")
+    assert rig.same(NIC0)
     rig.check()
 
 
@@ -120,5 +135,6 @@ def test_a_workload_survives_a_reset_in_its_middle() -> None:
     control = rig.system.hypervisor.control
     task = rig.system.kernel.spawn(control.ctl("store", "workload", [-1, 200]), "traffic")
     rig.settle(2).inject(DISK, DLP).settle(60_000)
-    assert task.done and set(task.result.values()) == {200}
+    assert task.done
+    assert set(task.result.values()) == {200}
     rig.check()
