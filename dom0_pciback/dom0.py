@@ -68,7 +68,7 @@ class Dom0:
         callbacks = Callbacks(pciback)
         pciback.use_handlers(callbacks.handlers())
         iommu = Iommu()
-        resets = Resets(core, pciback, iommu)
+        resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
         self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery

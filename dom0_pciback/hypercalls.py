@@ -113,7 +113,11 @@ class Hypercalls:
             if not method and self._whole_bus(dev, siblings):
                 rc, method = await pci_bridge_secondary_bus_reset(self.core, bridge_of(dev)), "bus"
                 self.core.kernel.trace("pci.reset", dev.name, "bus", rc)
-            restore(self.core, dev, psdev.seized)
+            hit = bridge_of(dev).below if method == "bus" else (dev,)  # a bus reset hits what nobody has, too
+            for each in hit:
+                found = self.pciback.slots.get(each.sbdf)
+                if found is not None:
+                    restore(self.core, each, found.seized)
         if rc == 0:
             return True, method, ""
         return False, method, f"{method} reset failed ({rc})" if method else "no FLR, PM reset or bus reset available"

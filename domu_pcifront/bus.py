@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from domu_pcifront import plain
 from domu_pcifront.device import GuestPciDev
@@ -56,22 +57,25 @@ class GuestBus:
         await self._bind(device)
 
     async def _bind(self, device: GuestPciDev) -> None:
+        """A driver that does not exist or cannot start leaves its device without one."""
+        name = ""
+        try:
+            cls, options = self._driver_for(device)
+            if cls is None:
+                return
+            name = cls.name
+            device.driver = cls(device, options)
+            await plain.call(device.driver.probe)
+        except Exception as error:  # whatever a user's driver raises: the other devices are served all the same
+            self.kernel.printk(ERR, f"{name} {device.name}: probe failed: {error}")
+            device.driver = None
+
+    def _driver_for(self, device: GuestPciDev) -> tuple[type[PciDriver] | None, dict[str, Any]]:
+        """The driver that the configuration names, else the one that knows the ids. Raises ValueError."""
         spec = self.wanted.get(device.devfn)
         if spec is None:
-            cls, options = driver_for_ids(device.vendor, device.device), {}
-        elif spec.driver == "none":
-            return
-        else:
-            cls, options = load_driver(spec.driver), spec.options
-        if cls is None:
-            return
-        driver = cls(device, options)
-        device.driver = driver
-        try:
-            await plain.call(driver.probe)
-        except Exception as error:  # a driver that cannot start leaves its device without one
-            self.kernel.printk(ERR, f"{driver.name} {device.name}: probe failed: {error}")
-            device.driver = None
+            return driver_for_ids(device.vendor, device.device), {}
+        return load_driver(spec.driver), spec.options
 
     async def remove(self, devfn: int) -> None:
         """``pci_stop_and_remove_bus_device``: the driver's remove runs here and may use the device."""

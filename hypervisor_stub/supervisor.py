@@ -40,6 +40,8 @@ class Supervisor:
         self.rpc = Rpc(kernel, link, "hypervisor")
         self._domid = -1
         self._pid = 0
+        self._starting = False
+        self._killed = False
         runner.on_death = self._died
         self.rpc.handlers.update(start=self._start, pause=self._pause, unpause=self._unpause)
         self.rpc.events["kill"] = self._kill
@@ -55,16 +57,24 @@ class Supervisor:
         return self._pid != 0
 
     async def _start(self, domid: int, token: str, name: str) -> int:
-        if self._pid:
-            raise RpcError(f"{self.name} runs already, pid {self._pid}")
-        self._domid = domid
-        self._pid = await self.runner.start(domid, token, name)
-        self.kernel.printk(INFO, f"started {name} as domain {domid}")
+        if self._pid or self._starting:
+            raise RpcError(f"{self.name} runs already, pid {self._pid}" if self._pid else f"{self.name} is starting")
+        self._domid, self._starting, self._killed = domid, True, False
+        try:
+            self._pid = await self.runner.start(domid, token, name)
+        finally:
+            self._starting = False
+        self.kernel.printk(INFO, f"started {name} as domain {domid}, pid {self._pid}")
+        if self._killed:  # the order was faster than the process
+            self.runner.kill(self._pid)
         return self._pid
 
     def _kill(self, domid: int) -> None:
         """A guest of an earlier incarnation is none of ours any more (KILL-2)."""
-        if self._pid and domid == self._domid:
+        if domid != self._domid:
+            return
+        self._killed = True
+        if self._pid:
             self.runner.kill(self._pid)
 
     async def _pause(self, domid: int) -> None:

@@ -276,7 +276,8 @@ class XenPcibkDevice:
 
         xenwatch does not wait for that (BUS-4), a task of its own does.
         """
-        locks = [self.pciback.reset_lock(psdev.dev) for psdev in self.exported.values() if psdev.young_since is not None]
+        young = [psdev for psdev in self.exported.values() if psdev.young_since is not None]
+        locks = [self.pciback.reset_lock(psdev.dev) for psdev in young]
         if self.pciback.profile.hardened and any(lock.owner is not None for lock in locks):
             self.kernel.spawn(self._introduce_later(state, locks), f"introduce devices to guest {self.domid}")
             return

@@ -155,7 +155,7 @@ class HardenedRecovery:
         source = this.source
         group.status = ErsResult.RECOVERED
         if source in group.asked():
-            async with self.resets.lock(source):
+            async with self.resets.subtree(this.bridge):
                 text = await self._reset_source(source, group, this)
                 text = text or self._restore_and_check([source]).get(source, "")
             this.before = 0
@@ -182,7 +182,7 @@ class HardenedRecovery:
         if whole_bus and group.no_service:  # a bystander without handlers dies before its function is reset (H20)
             await self._condemn(group, Outcome.KILLED)
             return False
-        async with self.resets.lock(group.functions[0]):
+        async with self.resets.subtree(this.bridge):
             if whole_bus:
                 hit = list(devices_below(this.bridge))
                 text = "" if await self._bus_reset(this.bridge) else "the bus reset failed"
@@ -230,7 +230,7 @@ class HardenedRecovery:
     async def _frozen(self, this: Round) -> None:
         """Groups meet once, at the bus reset, which waits for condemned guests to be stopped (H17, H22)."""
         below, groups = list(devices_below(this.bridge)), this.groups
-        async with self.resets.lock_of_port(this.bridge):
+        async with self.resets.subtree(this.bridge):
             self.resets.block_dma(below)
             await self._each(groups, lambda g: self._phase(g, Phase.ERROR_DETECTED, ChannelState.FROZEN, None))
             await self._await_condemned(groups)

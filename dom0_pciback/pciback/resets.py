@@ -21,6 +21,23 @@ from kernel_stub.kernel import DEBUG
 from kernel_stub.sync import Mutex
 
 
+class Locks:
+    """Several locks taken in order and given back in reverse, as ``async with``."""
+
+    __slots__ = ("locks",)
+
+    def __init__(self, locks: list[Mutex]) -> None:
+        self.locks = locks
+
+    async def __aenter__(self) -> None:
+        for lock in self.locks:
+            await lock.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        for lock in reversed(self.locks):
+            lock.release()
+
+
 class Resets:
     """Reset locks, DMA blocks and images of functions."""
 
@@ -30,6 +47,11 @@ class Resets:
         self.iommu = iommu
         self._locks: dict[PciDev, Mutex] = {}
         pciback.reset_lock = self.lock
+
+    def subtree(self, bridge: PciDev) -> Locks:
+        """All that a bus reset of ``bridge`` touches: its lock and those of the ports below, top down."""
+        ports = [bridge, *(dev for dev in bridge.below if dev.is_bridge)]
+        return Locks([self.lock_of_port(port) for port in ports])
 
     def lock_of_port(self, bridge: PciDev) -> Mutex:
         """The reset lock of a port."""

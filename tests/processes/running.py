@@ -170,14 +170,23 @@ class Running:
 def running(host: HostSpec, transport: str = "ipc") -> Iterator[Running]:
     """A fresh system; afterwards nothing of it is left, or the test fails."""
     with run_directory() as run:
-        local.up(host, run, transport)
+        with started(host, run, transport) as view:
+            yield view
+        assert_nothing_left(run)
+
+
+@contextlib.contextmanager
+def started(host: HostSpec, run: Path, transport: str = "ipc") -> Iterator[Running]:
+    """A system in a given run directory; whatever is left of it is ended afterwards."""
+    local.up(host, run, transport)
+    try:
         view = Running(run)
         try:
             yield view
         finally:
             view.system.close()
-            local.down(run)
-        assert_nothing_left(run)
+    finally:
+        local.down(run)
 
 
 @contextlib.contextmanager

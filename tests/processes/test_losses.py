@@ -12,7 +12,7 @@ import pytest
 
 from protocol.topology import HostSpec
 from tests.processes.hosts import flat, guest, nic
-from tests.processes.running import Running, assert_nothing_left, processes_of, run_directory, running
+from tests.processes.running import Running, assert_nothing_left, processes_of, run_directory, running, started
 from xenaer import local
 from xenaer.control import Control
 
@@ -46,16 +46,10 @@ def wait_end(run: Path) -> str:
 
 def run_and_kill(name: str, transport: str) -> str:
     """Kill one party of a fresh system; the launcher's log once all is over."""
-    with run_directory() as run:
-        local.up(host(), run, transport)
-        view = Running(run)
-        try:
-            view.use("net1")
-            kill(view, name)
-            return wait_end(run)
-        finally:
-            view.system.close()
-            local.down(run)
+    with run_directory() as run, started(host(), run, transport) as view:
+        view.use("net1")
+        kill(view, name)
+        return wait_end(run)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -87,20 +81,14 @@ def test_without_a_supervisor_the_system_is_told_to_end(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_guest_of_a_killed_supervisor_dies_with_it_and_counts_as_crashed(transport: str) -> None:
-    with run_directory() as run:
-        local.up(host(), run, transport)
-        view = Running(run)
-        try:
-            pid = view.pid("net1")
-            mark = view.mark()
-            kill(view, "supervisor-net1")
-            view.wait(mark, "party.lost", "supervisor net1")
-            assert view.wait(mark, "domain.died", "net1")["pid"] == pid
-            view.wait(mark, "domain.destroy", "net1")
-            wait_end(run)
-        finally:
-            view.system.close()
-            local.down(run)
+    with run_directory() as run, started(host(), run, transport) as view:
+        pid = view.pid("net1")
+        mark = view.mark()
+        kill(view, "supervisor-net1")
+        view.wait(mark, "party.lost", "supervisor net1")
+        assert view.wait(mark, "domain.died", "net1")["pid"] == pid
+        view.wait(mark, "domain.destroy", "net1")
+        wait_end(run)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -139,28 +127,18 @@ def test_a_stopped_guest_does_not_keep_the_system_from_ending() -> None:
 # -- the run directory of a system that has ended badly ---------------------------------------------
 def test_a_killed_launcher_takes_all_along_and_the_next_up_takes_over() -> None:
     with run_directory() as run:
-        local.up(host(), run)
-        first = Running(run)
-        first.system.close()
-        os.kill(first.description["pid"], signal.SIGKILL)
-        local.up(host(), run)
-        second = Running(run)
-        try:
-            assert second.description["pid"] != first.description["pid"]
-            second.use("net1")
-        finally:
-            second.system.close()
-            local.down(run)
+        with started(host(), run) as first:
+            os.kill(first.description["pid"], signal.SIGKILL)
+            with started(host(), run) as second:
+                assert second.description["pid"] != first.description["pid"]
+                second.use("net1")
         assert_nothing_left(run)
 
 
 def test_down_after_a_killed_launcher_cleans_up() -> None:
     with run_directory() as run:
-        local.up(host(), run)
-        view = Running(run)
-        view.system.close()
-        os.kill(view.description["pid"], signal.SIGKILL)
-        local.down(run)
+        with started(host(), run) as view:
+            os.kill(view.description["pid"], signal.SIGKILL)
         assert_nothing_left(run)
         assert not (run / "system.json").exists()
 

@@ -77,22 +77,21 @@ def the_killed_are_silent(system: SimSystem) -> Iterator[str]:
 
 
 def one_reset_per_kill(system: SimSystem) -> Iterator[str]:
-    """A kill resets each function of the domain exactly once, and the stub's reset is the only one of its kind."""
-    counts: dict[tuple[str, int, str], int] = {}
-    number: dict[str, int] = {}
-    functions: dict[str, set[str]] = {}
+    """A kill resets each function of the domain exactly once."""
+    resets: dict[tuple[str, int, str], int] = {}
+    killed: dict[str, int] = {}  # name -> domain id of the incarnation that was reported
     for e in _journal(system):
         name = e["subject"]
         if e["label"] == "kill.report":
-            number[name] = number.get(name, 0) + 1
+            killed[name] = e["domid"]
         elif e["label"] == "domain.create":
-            functions[name] = set()
-        elif e["label"] == "pci.attach":
-            functions.setdefault(e["domain"], set()).add(name)
-        elif e["label"] == "kill.step" and e["step"] == "reset" and name in number:
-            key = (name, number[name], e["bdf"])
-            counts[key] = counts.get(key, 0) + 1
-    yield from (f"{name}: {bdf} reset {n} times in kill {k}" for (name, k, bdf), n in counts.items() if n != 1)
+            killed.pop(name, None)
+        elif e["label"] == "pci.attach":  # a preserved domain may get a device again
+            resets = {key: n for key, n in resets.items() if key[2] != name}
+        elif e["label"] == "kill.step" and e["step"] == "reset" and name in killed:
+            key = (name, killed[name], e["bdf"])
+            resets[key] = resets.get(key, 0) + 1
+    yield from (f"domain {domid} ({name}): {bdf} reset {n} times" for (name, domid, bdf), n in resets.items() if n != 1)
 
 
 def counters_equal_journal(system: SimSystem) -> Iterator[str]:

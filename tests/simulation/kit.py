@@ -61,7 +61,9 @@ def endpoint(bdf: str, parent: str, **options: Any) -> FunctionSpec:
     return FunctionSpec(full(bdf), "endpoint", full(parent), **options)
 
 
-def guest(name: str, *devices: str, driver: str = "scripted", spec: dict[str, Any] | None = None, **options: Any) -> GuestSpec:
+def guest(
+    name: str, *devices: str, driver: str = "scripted", spec: dict[str, Any] | None = None, **options: Any
+) -> GuestSpec:
     """A guest with the same driver and options for all its devices; ``spec`` are fields of GuestSpec."""
     plan = [AssignmentSpec(full(bdf), GuestDriverSpec(driver, dict(options)), permissive=True) for bdf in devices]
     return GuestSpec(name, devices=plan, **(spec or {}))

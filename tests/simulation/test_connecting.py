@@ -72,8 +72,9 @@ def test_every_moment_of_the_start(error: int) -> None:
         rig = Rig(one_port(guest("g1", A)), boot=False)
         rig.start_xl("create", "g1")
         rig.settle(100 + tenth_ms / 100).inject(A, error).settle(40_000)
-        assert rig.alive("g1") and not rig.aerfail, tenth_ms
-        assert rig.registers(A)["status"] == 0 and rig.registers(A)["Command"] & 7 == 7, tenth_ms
+        assert rig.alive("g1"), tenth_ms
+        assert not rig.aerfail, tenth_ms
+        assert (rig.registers(A)["status"], rig.registers(A)["Command"] & 7) == (0, 7), tenth_ms
         rig.check()
 
 

@@ -15,7 +15,7 @@ from tests.simulation.kit import BAD_TLP, COMP_ABORT, MALF_TLP, POISON_TLP, UNX_
 A, PORT, FULL = "01:00.0", "00:04.0", "0000:01:00.0"
 
 
-def alone(error: int = COMP_ABORT, *, settle: float = 20_000, spec: dict[str, Any] | None = None, **options: Any) -> Rig:
+def alone(error: int = COMP_ABORT, *, settle: float = 2e4, spec: dict[str, Any] | None = None, **options: Any) -> Rig:
     """One guest with one function, after an error of it."""
     return Rig(one_port(guest("g1", A, spec=spec, **options))).inject(A, error).settle(settle)
 

@@ -43,7 +43,7 @@ def make_host(*devices: str, guests: list[GuestSpec] | None = None, **options: A
     """Two root ports; a card of two functions below the first, one function below the second."""
     functions = [
         root_port("0000:00:01.0", 1),
-        endpoint(CARD, "0000:00:01.0"),
+        endpoint(CARD, "0000:00:01.0", model="nic"),
         endpoint(CARD_1, "0000:00:01.0"),
         root_port("0000:00:02.0", 2),
         endpoint(SPARE, "0000:00:02.0"),
