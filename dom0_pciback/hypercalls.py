@@ -113,14 +113,22 @@ class Hypercalls:
             if not method and self._whole_bus(dev, siblings):
                 rc, method = await pci_bridge_secondary_bus_reset(self.core, bridge_of(dev)), "bus"
                 self.core.kernel.trace("pci.reset", dev.name, "bus", rc)
-            hit = bridge_of(dev).below if method == "bus" else (dev,)  # a bus reset hits what nobody has, too
-            for each in hit:
-                found = self.pciback.slots.get(each.sbdf)
-                if found is not None:
-                    restore(self.core, each, found.seized)
+            restore(self.core, dev, psdev.seized)
+            if method == "bus":
+                await self._restore_others(dev)
         if rc == 0:
             return True, method, ""
         return False, method, f"{method} reset failed ({rc})" if method else "no FLR, PM reset or bus reset available"
+
+    async def _restore_others(self, dev: PciDev) -> None:
+        """A bus reset hits what nobody has, too; whatever does not come back is faulty (KILL-5)."""
+        for each in bridge_of(dev).below:
+            psdev = self.pciback.slots.get(each.sbdf)
+            if each is dev or psdev is None:
+                continue
+            restore(self.core, each, psdev.seized)
+            if psdev.pdev is None and (text := check(self.core, each, psdev.seized)):
+                await self.pciback.mark_faulty(psdev, text)
 
     def _whole_bus(self, dev: PciDev, siblings: Sequence[str]) -> bool:
         """Every function behind the bridge belongs to the same domain or to none (9.5).

@@ -20,6 +20,7 @@ import msgpack
 
 GuestMain = Callable[[dict[str, Any]], None]
 PR_SET_PDEATHSIG = 1
+IGNORED = (signal.SIGINT, signal.SIGTERM)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,10 +37,13 @@ class Zygote:
     def __init__(self, guest_main: GuestMain) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         supervisor = os.getpid()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # none may arrive before it is ignored
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
+            _ignore_signals(before)
             _serve(theirs, guest_main, supervisor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self._socket = ours
 
@@ -65,11 +69,16 @@ class Zygote:
         return int(msgpack.unpackb(answer))
 
 
+def _ignore_signals(mask: set[int]) -> None:
+    """The zygote ends with its supervisor, not with the terminal; ``mask`` is the signal mask to go back to."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _serve(orders: socket.socket, guest_main: GuestMain, supervisor: int) -> None:
     """Main loop of the zygote; never returns."""
     die_with_parent(supervisor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.collect()
     gc.freeze()  # guests share these pages for as long as nobody touches them
     while True:
@@ -93,8 +102,9 @@ def _spawn(orders: socket.socket, guest_main: GuestMain, config: dict[str, Any])
     pid = os.fork()
     if pid:
         with contextlib.suppress(OSError):  # it has ended already
-            os.setpgid(pid, pid)  # here and not there: it must be killable as a group before it has run at all
+            os.setpgid(pid, pid)  # here too: it must be killable as a group before it has run at all
         return pid
+    os.setpgid(0, 0)
     die_with_parent(zygote)
     orders.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -212,8 +212,7 @@ class ZmqLink:
             for raw in backlog:
                 self._send(raw, _NOBLOCK)
         except zmq.Again:
-            self.lost("connection lost")  # gone again before it was told anything
-            return
+            return  # gone again before it was told anything; that is the monitor's next news
         self.loop.mark(self)
 
     def receive(self) -> bool:
@@ -262,6 +261,7 @@ class ZmqLink:
         self.loop.unmark(self)
         self.loop.remove_reader(self._fd)
         self.loop.remove_reader(self._monitor_fd)
+        self.socket.get_monitor_socket().close(linger=0)  # the one that there is; what follows only forgets it
         self.socket.disable_monitor()
         self.socket.close(linger=LINGER_MS)
 
@@ -371,14 +371,9 @@ class FrontDoor:
             self._control(identity, raw)
         return True
 
-    def send(self, identity: bytes, raw: bytes) -> None:
-        """Send to one client."""
-        self.socket.send_multipart([identity, raw])
-        self.loop.mark(self)
-
     def _open(self, identity: bytes) -> None:
         address, link = self.endpoints.listen("party", "p")
-        self.send(identity, address.encode())
+        self.socket.send_multipart([identity, address.encode()])
         self.accept(link)
 
     def _control(self, identity: bytes, raw: bytes) -> None:
@@ -389,7 +384,7 @@ class FrontDoor:
         try:
             message = self.endpoints.decoders["party"](raw)
         except ProtocolError as error:
-            self.send(identity, encode(("error", 0, str(error))))
+            self.socket.send_multipart([identity, encode(("error", 0, str(error)))])
             return
         link.on_message(message)
 
@@ -428,7 +423,8 @@ class RouterLink:
 
     def send(self, message: Message) -> bool:
         """See ``protocol.ports.Link``."""
-        self.door.send(self.identity, encode(message))
+        self.door.socket.send_multipart([self.identity, encode(message)])
+        self.door.loop.mark(self.door)
         return True
 
     def close(self) -> None:

@@ -152,25 +152,22 @@ class HardenedRecovery:
 
     async def _nobody_voted(self, group: Group, this: Round) -> None:
         """A bystander is left alone; the source is reset, restored and checked by dom0 (H13, 9.5)."""
-        source = this.source
         group.status = ErsResult.RECOVERED
-        if source in group.asked():
+        if this.source in group.asked():
             async with self.resets.subtree(this.bridge):
-                text = await self._reset_source(source, group, this)
-                text = text or self._restore_and_check([source]).get(source, "")
+                hit, text = await self._reset_source(group, this)
+                bad = dict.fromkeys(hit, text) if text else self._restore_and_check(hit)
             this.before = 0
-            if text:
-                await self._faulty(group, source, text)
-            else:
-                group.outcomes[source] = _ok(group)
+            await self._after_hit(hit, bad, this)
+            group.outcomes.setdefault(this.source, _ok(group))
         group.end(Outcome.UNTOUCHED)
 
-    async def _reset_source(self, source: PciDev, group: Group, this: Round) -> str:
-        """FLR; without it the bus, if nobody else is below (H21)."""
-        text = await self.resets.flr(source)
-        if text and self._whole_bus(group, this) and await self._bus_reset(this.bridge):
-            return ""
-        return text
+    async def _reset_source(self, group: Group, this: Round) -> tuple[list[PciDev], str]:
+        """FLR; without it the bus, if nobody else is below (H21): whom it hit, and why it failed."""
+        text = await self.resets.flr(this.source)
+        if text and self._whole_bus(group, this):
+            return list(devices_below(this.bridge)), "" if await self._bus_reset(this.bridge) else text
+        return [this.source], text
 
     def _whole_bus(self, group: Group, this: Round) -> bool:
         """All functions below belong to the group's owner or to nobody."""
@@ -283,7 +280,7 @@ class HardenedRecovery:
         self.core.printk(DEBUG, bridge_of(group.functions[0]), f"AER: broadcast {phase} message")
         self.kernel.trace("recovery.phase", group.functions[0].name, phase)
         for dev in group.asked():
-            if dev in group.silent or group.over:
+            if dev in group.silent or group.over or (phase is Phase.SLOT_RESET and dev not in group.reset):
                 continue
             vote = await self._vote(group, dev, phase, state, source)
             if vote is not None and vote != ErsResult.NONE:

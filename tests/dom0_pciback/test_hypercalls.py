@@ -125,7 +125,9 @@ def test_pci_permissive(host: Host) -> None:
         ("hw_check", ()), ("pci_seize", ()), ("pci_release", ("",)), ("pci_permissive", ()),
     ],
 )  # fmt: skip
-def test_a_device_that_does_not_exist_is_an_error_and_no_oops(host: Host, op: str, rest: tuple[Any, ...], bdf: str) -> None:
+def test_a_device_that_does_not_exist_is_an_error_and_no_oops(
+    host: Host, op: str, rest: tuple[Any, ...], bdf: str
+) -> None:
     with pytest.raises(RpcError):
         host.dom0_call(op, bdf, *rest)
     assert host.dom0_call("pci_slots")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from protocol.ers import ChannelState, Phase
-from protocol.sharedinfo import PCIB_ACTIVE, PciOp
+from protocol.sharedinfo import PCIB_ACTIVE
 from tests.dom0_pciback.pciback.pair import CARD_1, DEVFN, Answering, Pair
 
 ED, MM, SR, RS = Phase
@@ -207,17 +207,6 @@ def test_h11_the_answer_of_a_withdrawn_request_is_not_taken_for_another(pair: Pa
     assert first.result[0] == "detached"
     assert other.calls == ["error_detected(1)"]
     assert second.result == ("answer-valid", 3)
-
-
-def test_x22_the_request_is_read_once(pair: Pair, driver: Answering) -> None:
-    """FE-12: what changes in the slot while the handler runs does not change who was asked."""
-
-    async def scribble() -> None:
-        pair.front.page.write_aer(PciOp.AER_RESUME, 1, 0, 0, 0x50)
-
-    driver.inside = scribble
-    assert pair.ask(ED)[1] == 2
-    assert driver.calls == ["error_detected(1)"]
 
 
 def test_the_journal_is_safe_before_the_guests_own_code_runs(pair: Pair, driver: Answering) -> None:

@@ -121,8 +121,8 @@ def test_a_zygote_that_was_killed_is_an_error_and_no_hang(tmp_path: Path) -> Non
     pid = zygote.fork(config(tmp_path, "sleep"))
     os.kill(zygote.pid, signal.SIGKILL)
     assert gone(pid), "PR_SET_PDEATHSIG"
+    assert gone(zygote.pid)
     with pytest.raises(OSError):
-        zygote.fork(config(tmp_path, "end"))
         zygote.fork(config(tmp_path, "end"))
     zygote.close()
 

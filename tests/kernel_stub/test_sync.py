@@ -45,7 +45,8 @@ def test_wait_ends_at_its_deadline_with_false(world: World, kernel: Kernel) -> N
 
 
 def test_a_wake_before_the_deadline_disarms_it(world: World, kernel: Kernel) -> None:
-    queue, seen = WaitQueue(kernel, "q"), []
+    queue = WaitQueue(kernel, "q")
+    seen: list[int] = []
 
     async def waiter() -> None:
         seen.append(await queue.wait(5 * MS))
@@ -60,7 +61,8 @@ def test_a_wake_before_the_deadline_disarms_it(world: World, kernel: Kernel) -> 
 
 
 def test_wake_and_deadline_at_the_same_moment_wake_once(world: World, kernel: Kernel) -> None:
-    queue, seen = WaitQueue(kernel, "q"), []
+    queue = WaitQueue(kernel, "q")
+    seen: list[int] = []
     kernel.call_at(5 * MS, queue.wake_all)
 
     async def waiter() -> None:

@@ -66,7 +66,7 @@ def test_without_the_hypervisor_stub_everybody_notices_and_ends(transport: str) 
     log = run_and_kill("hypervisor", transport)
     assert "hypervisor: killed by signal 9" in log
     for name in ("dom0", "supervisor-net1", "supervisor-net2"):
-        assert f"{name}: the hypervisor stub is gone (connection lost)" in log
+        assert f"{name}: the hypervisor stub is gone (" in log
         assert f"{name}: exit status 3" in log
 
 

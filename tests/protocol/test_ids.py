@@ -30,9 +30,11 @@ def test_bus_16_short_forms_are_equal(text: str, expected: Sbdf) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "03", "03:00", "0000:03:00", "03:00.8", "03:20.0", "03:00.10", "103:00.0", "10000:03:00.0", "0000:03:00.1 x"]
-    + ["03:00.-1", "0x03:00.0", "03:00,1", "g3:00.0", "03::00.0", "0000:03:00.a", "\u0663:0.0"],  # noqa: RUF005
-)
+    [
+        "", "03", "03:00", "0000:03:00", "03:00.8", "03:20.0", "03:00.10", "103:00.0", "10000:03:00.0",
+        "0000:03:00.1 x", "03:00.-1", "0x03:00.0", "03:00,1", "g3:00.0", "03::00.0", "0000:03:00.a", "\u0663:0.0",
+    ],
+)  # fmt: skip
 def test_wrong_addresses_are_refused_with_the_text(text: str) -> None:
     with pytest.raises(ValueError) as failure:
         Sbdf.parse(text)

@@ -13,7 +13,7 @@ import zmq
 
 from protocol.channel import Channel
 from protocol.codec import Decoder, decode_channel, encode
-from protocol.ports import Link, Message
+from protocol.ports import Journal, Link, Message
 from protocol.sharedinfo import SharedPage
 from protocol.transport_zmq import (
     PATH_MAX,
@@ -47,7 +47,7 @@ class Driven:
     """What a loop needs of a kernel: timers only. It asks to be run at least every 5 ms, so no test can hang."""
 
     def __init__(self) -> None:
-        self.journal = NullJournal()
+        self.journal: Journal = NullJournal()
         self.now = RealClock(time.monotonic_ns()).now
         self.runs = 0
 

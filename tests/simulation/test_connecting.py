@@ -127,3 +127,17 @@ def test_the_device_can_be_attached_again_after_everything() -> None:
     assert rig.callbacks() == ["ED(1) 2", "MM 5", "RS"]
     assert rig.outcome(A) == "recovered"
     rig.check()
+
+
+def test_h22_a_bus_reset_restores_every_function_that_nobody_has() -> None:
+    """Whoever asks for it: dom0 for a function of nobody without FLR, or the stub for that of a destroyed guest."""
+    rig = Rig(one_port(functions=2, fields={"flr": False})).inject(A, COMP_ABORT).settle()
+    assert rig.outcome(A) == rig.outcome(B) == "unassigned-ok"
+    assert rig.clean(A)
+    assert rig.clean(B)
+    rig = Rig(one_port(guest("g1", A), functions=2, fields={"flr": False}))
+    assert rig.xl("destroy", "g1")[0] == 0
+    rig.settle()
+    assert rig.clean(A)
+    assert rig.clean(B)
+    rig.check()

@@ -224,3 +224,14 @@ def test_h15_one_guest_cannot_fail_another_by_any_answer() -> None:
             assert rig.outcome(B) == "recovered", answer
             assert rig.alive("b"), answer
             rig.check()
+
+
+def test_9_3_slot_reset_is_for_the_functions_that_were_reset() -> None:
+    """Three functions, two of one guest: the one that did not ask for the FLR hears of none."""
+    spec = guest("a", A, "01:00.2", ed=3)
+    spec.devices[1].driver.options = {}
+    rig = Rig(one_port(spec, guest("b", B), functions=3)).inject(A, COMP_ABORT).settle()
+    assert rig.callbacks("a") == ["ED(1) 3", "ED(1) 2", "SR 5", "RS", "RS"]
+    assert rig.resets() == rig.resets_of(A) == ["flr"]
+    assert set(rig.outcomes().values()) == {"recovered"}
+    rig.check()

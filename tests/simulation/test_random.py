@@ -8,7 +8,19 @@ import pytest
 
 from protocol.ids import DOM0, DOMID_IO
 from protocol.topology import GuestSpec, HostSpec
-from tests.simulation.kit import BAD_TLP, COMP_ABORT, DLP, MALF_TLP, UNX_COMP, Rig, endpoint, guest, host, root_port, switch
+from tests.simulation.kit import (
+    BAD_TLP,
+    COMP_ABORT,
+    DLP,
+    MALF_TLP,
+    UNX_COMP,
+    Rig,
+    endpoint,
+    guest,
+    host,
+    root_port,
+    switch,
+)
 
 ROOTS = ("00:04.0", "00:1c.0")
 FUNCTIONS = ("01:00.0", "01:00.1", "04:00.0", "05:00.0", "05:00.1")
@@ -74,12 +86,17 @@ def test_random_campaign(seed: int) -> None:
         judge(rig, bdf)
 
 
+def configuration(registers: dict[str, int]) -> dict[str, int]:
+    """Registers without status: a message that arrives during a bus reset of its root port is lost (T26)."""
+    return {name: value for name, value in registers.items() if name not in ("status", "DevSta")}
+
+
 def judge(rig: Rig, bdf: str) -> None:
     """A function is faulty and hidden, or a guest's, or as at seizure; nobody else can reach it."""
     psdev, iommu = rig.psdev(bdf), rig.system.dom0.resets.iommu
     if psdev.faulty:
         assert not rig.assignable(bdf)
     elif psdev.domid is None:
-        found, seized = rig.registers(bdf), rig.seized[f"0000:{bdf}"]
-        assert found == seized or found["status"] == BAD_TLP
-    assert iommu.owner(psdev.dev.sbdf) in (psdev.domid, DOM0, DOMID_IO)
+        assert configuration(rig.registers(bdf)) == configuration(rig.seized[f"0000:{bdf}"])
+    domain = rig.system.hypervisor.machine.domains.get(iommu.owner(psdev.dev.sbdf))
+    assert f"0000:{bdf}" in domain.functions if domain else iommu.owner(psdev.dev.sbdf) in (DOM0, DOMID_IO)

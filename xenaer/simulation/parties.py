@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import CORO_CREATED, getcoroutinestate
 
 from domu_pcifront.domu import DomU
 from kernel_stub.kernel import EMERG, Halted, Kernel
@@ -98,6 +99,9 @@ class SimGuest:
             return
         self.ended = True
         self.system.world.drop(self.kernel)
+        for task in self.kernel.tasks:
+            if getcoroutinestate(task.coro) == CORO_CREATED:
+                task.coro.close()  # it never began, and Python would complain about that
         self.endpoints.close_all()
         self.system.world.at(self.system.world.now() + DEATH_NS, lambda: self.on_death(self.pid, status))
 

@@ -114,7 +114,9 @@ class Frontend:
 class Pair:
     """World, hardware, backend end, frontend end. ``profile`` and defects are the backend's."""
 
-    def __init__(self, *defects: str, profile: str = "hardened", timing: TimingSpec | None = None, **front: bool) -> None:
+    def __init__(
+        self, *defects: str, profile: str = "hardened", timing: TimingSpec | None = None, **front: bool
+    ) -> None:
         self.world = World()
         timing = timing or TimingSpec()
         self.hierarchy = Hierarchy(HostSpec("test", functions(), []), self.world.clock)
@@ -170,7 +172,9 @@ class Pair:
         psdev = self.slots[sbdf]
         return self.dom0.spawn(ask(psdev, phase, state, budget or self.budget(), grace), f"ask {phase}")
 
-    def ask(self, phase: Phase = Phase.ERROR_DETECTED, state: ChannelState = ChannelState.NORMAL, **more: Any) -> Answer:
+    def ask(
+        self, phase: Phase = Phase.ERROR_DETECTED, state: ChannelState = ChannelState.NORMAL, **more: Any
+    ) -> Answer:
         """Ask, and let time pass until there is an answer."""
         task = self.asking(phase, state, **more)
         answer: Answer = self.world.run(self.dom0.join(task), self.dom0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dom0_pciback.pciback.profile import Situation as S
+from dom0_pciback.pciback.profile import Situation
 from kernel_stub.kernel import MS
 from protocol.ers import ChannelState, Phase
 from protocol.sharedinfo import AER_OP, PCIB_ACTIVE, PCIB_AERHANDLER
@@ -54,8 +54,8 @@ def test_errata_3_1_what_dom0_logs(pair: Pair, guest: Hostile) -> None:
     assert any(line.endswith("xen_pciback: aer_op 6 dom 0 bus 0 devfn 1") for line in pair.world.log)
 
 
-@pytest.mark.parametrize(("value", "situation"), [(1, S.ANSWER_NONE), (4, S.ANSWER_DISCONNECT)])
-def test_h8_none_and_disconnect(pair: Pair, guest: Hostile, value: int, situation: S) -> None:
+@pytest.mark.parametrize(("value", "situation"), [(1, Situation.ANSWER_NONE), (4, Situation.ANSWER_DISCONNECT)])
+def test_h8_none_and_disconnect(pair: Pair, guest: Hostile, value: int, situation: Situation) -> None:
     task = pair.asking()
     pair.world.settle(1)
     guest.answer(value)
@@ -70,7 +70,7 @@ def test_h8_valid_answers(pair: Pair, guest: Hostile, value: int) -> None:
     pair.world.settle(1)
     guest.answer(value)
     pair.world.settle(1)
-    assert task.result == (S.ANSWER_VALID, value)
+    assert task.result == (Situation.ANSWER_VALID, value)
 
 
 @pytest.mark.parametrize("value", [0, 6, 7, -1, 0x7FFFFFFF, -(2**31)])
@@ -79,7 +79,7 @@ def test_x17_wire_7_any_other_number_is_invalid(pair: Pair, guest: Hostile, valu
     pair.world.settle(1)
     guest.answer(value)
     pair.world.settle(1)
-    assert task.result == (S.ANSWER_INVALID, value)
+    assert task.result == (Situation.ANSWER_INVALID, value)
 
 
 @pytest.mark.parametrize(("state", "value"), [(NORMAL, 1), (FROZEN, 2), (PERM, 3)])
@@ -99,7 +99,7 @@ def test_x22_the_backend_does_not_read_the_address_back(pair: Pair, guest: Hosti
     guest.page.write_aer(0xFFFFFFFF, 2, 9, 9, 0xFFFFFFFF)
     guest.answer(2)
     pair.world.settle(1)
-    assert task.result == (S.ANSWER_VALID, 2)
+    assert task.result == (Situation.ANSWER_VALID, 2)
 
 
 def test_x21_a_flag_that_the_guest_sets_itself_means_nothing(pair: Pair, guest: Hostile) -> None:
@@ -111,7 +111,7 @@ def test_x21_a_flag_that_the_guest_sets_itself_means_nothing(pair: Pair, guest: 
     assert not task.done
     guest.answer(5)
     pair.world.settle(1_000)
-    assert task.result == (S.ANSWER_VALID, 5)
+    assert task.result == (Situation.ANSWER_VALID, 5)
 
 
 def test_x18_a_second_answer_does_not_answer_the_next_question(pair: Pair, guest: Hostile) -> None:
@@ -124,7 +124,7 @@ def test_x18_a_second_answer_does_not_answer_the_next_question(pair: Pair, guest
     pair.world.wire.clear()
     one[0].deliver(one[1])
     pair.dom0.run()
-    assert first.result == (S.ANSWER_VALID, 2)
+    assert first.result == (Situation.ANSWER_VALID, 2)
     second = pair.asking(MM)
     pair.dom0.run()
     two[0].deliver(two[1])
@@ -132,12 +132,12 @@ def test_x18_a_second_answer_does_not_answer_the_next_question(pair: Pair, guest
     assert not second.done, "the second answer is older than the second question"
     guest.answer(3)
     pair.world.settle(2_000)
-    assert second.result == (S.ANSWER_VALID, 3)
+    assert second.result == (Situation.ANSWER_VALID, 3)
 
 
 # -- silence -------------------------------------------------------------------------------------
 def test_x19_h3_silence_ends_with_the_budget(pair: Pair, guest: Hostile) -> None:
-    assert pair.ask() == (S.TIMEOUT, 0)
+    assert pair.ask() == (Situation.TIMEOUT, 0)
     assert pair.world.clock.time == 300_000 * MS
     assert not pair.channel.page.test_bit(PCIB_ACTIVE)
     assert pair.channel.page.aer_err() == 1
@@ -153,14 +153,14 @@ def test_h25_x20_one_budget_for_all_phases(pair: Pair, guest: Hostile) -> None:
         pair.world.settle(1)
         assert task.done
     assert budget.left < 250 * MS
-    assert pair.ask(SR, budget=budget)[0] == S.TIMEOUT
+    assert pair.ask(SR, budget=budget)[0] == Situation.TIMEOUT
     assert pair.world.clock.time <= 1_010 * MS
 
 
 def test_h10_after_a_time_out_the_guest_is_not_asked_again(pair: Pair, guest: Hostile) -> None:
     pair.ask(budget=pair.budget(100))
     for phase, sbdf in ((MM, CARD_1), (ED, CARD_1)):
-        assert pair.ask(phase, sbdf=sbdf)[0] == S.TIMEOUT
+        assert pair.ask(phase, sbdf=sbdf)[0] == Situation.TIMEOUT
     assert asks(pair) == 1
     assert pair.world.clock.time <= 101 * MS
 
@@ -173,7 +173,7 @@ def test_i9_d10_with_the_defect_a_late_answer_acknowledges_the_next_phase() -> N
     pair.world.settle(1)
     guest.answer(2)
     pair.world.settle(1)
-    assert second.result == (S.ANSWER_VALID, 2)
+    assert second.result == (Situation.ANSWER_VALID, 2)
 
 
 def test_a_pause_by_the_operator_is_no_silence(pair: Pair, guest: Hostile) -> None:
@@ -187,7 +187,7 @@ def test_a_pause_by_the_operator_is_no_silence(pair: Pair, guest: Hostile) -> No
     pair.world.settle(400)
     assert not task.done
     pair.world.settle(200)
-    assert task.result[0] == S.TIMEOUT
+    assert task.result[0] == Situation.TIMEOUT
 
 
 # -- death, detach, disconnect -------------------------------------------------------------------
@@ -196,9 +196,9 @@ def test_h2_i11_the_death_of_the_guest_ends_the_wait_at_once(pair: Pair, guest: 
     pair.world.settle(10)
     pair.pdev.guest_stopped("killed")
     pair.world.settle(1)
-    assert task.result == (S.GUEST_DEAD, 0)
+    assert task.result == (Situation.GUEST_DEAD, 0)
     assert asks(pair) == 1
-    assert pair.ask(MM)[0] == S.GUEST_DEAD
+    assert pair.ask(MM)[0] == Situation.GUEST_DEAD
     assert asks(pair) == 1
 
 
@@ -207,7 +207,7 @@ def test_i12_x33_a_guest_whose_end_closes_is_not_waited_for(pair: Pair, guest: H
     pair.world.settle(10)
     guest.channel.close()
     pair.world.settle(5)
-    assert task.result == (S.GUEST_DEAD, 0)
+    assert task.result == (Situation.GUEST_DEAD, 0)
 
 
 @pytest.mark.parametrize("raw", [b"\xc1", b"", b"\x94\x01\x00\xc3\x91\x93\x00\xcd\x02\x3b\xc4\x02ab"])
@@ -216,7 +216,7 @@ def test_x48_wrong_bytes_while_it_is_asked_are_a_disconnect(pair: Pair, guest: H
     pair.world.settle(10)
     pair.front.link.send_raw(raw)
     pair.world.settle(5)
-    assert task.result == (S.GUEST_DEAD, 0)
+    assert task.result == (Situation.GUEST_DEAD, 0)
     assert pair.channel.closed
 
 
@@ -226,11 +226,12 @@ def test_h11_i16_a_detach_ends_the_wait_at_once_and_nothing_is_asked_any_more(pa
     pair.psdev.detaching = True
     pair.events.answered.wake_all()
     pair.world.settle(1)
-    assert task.result == (S.DETACHED, 0)
+    assert task.result == (Situation.DETACHED, 0)
     assert not guest.page.test_bit(PCIB_ACTIVE)
-    assert pair.ask(MM)[0] == S.DETACHED
+    assert pair.ask(MM)[0] == Situation.DETACHED
     assert asks(pair) == 1
-    assert pair.ask(sbdf=CARD_1, budget=pair.budget(10))[0] == S.TIMEOUT, "the other function is still the guest's"
+    other = pair.ask(sbdf=CARD_1, budget=pair.budget(10))
+    assert other[0] == Situation.TIMEOUT, "the other function is still the guest's"
 
 
 def test_h11_who_waits_for_the_slot_sees_a_detach_too(pair: Pair, guest: Hostile) -> None:
@@ -239,8 +240,8 @@ def test_h11_who_waits_for_the_slot_sees_a_detach_too(pair: Pair, guest: Hostile
     pair.slots[CARD_1].detaching = True
     guest.answer(2)
     pair.world.settle(10)
-    assert first.result == (S.ANSWER_VALID, 2)
-    assert second.result == (S.DETACHED, 0)
+    assert first.result == (Situation.ANSWER_VALID, 2)
+    assert second.result == (Situation.DETACHED, 0)
     assert asks(pair) == 1
 
 
@@ -259,7 +260,7 @@ def test_h1_devices_of_one_guest_take_turns(pair: Pair) -> None:
 # -- before the question -------------------------------------------------------------------------
 def test_4_5_a_device_that_nobody_has(pair: Pair) -> None:
     pair.psdev.pdev = None
-    assert pair.ask() == (S.NOT_ASSIGNED, 0)
+    assert pair.ask() == (Situation.NOT_ASSIGNED, 0)
     assert asks(pair) == 0
 
 
@@ -272,25 +273,25 @@ def young(pair: Pair) -> None:
 
 def test_h13_i19_a_guest_that_is_still_connecting_is_not_asked(pair: Pair) -> None:
     young(pair)
-    assert pair.ask()[0] == S.NO_SHARED_PAGE_YOUNG
+    assert pair.ask()[0] == Situation.NO_SHARED_PAGE_YOUNG
     pair.world.settle(GRACE / MS + 1)
-    assert pair.ask()[0] == S.NO_SHARED_PAGE
+    assert pair.ask()[0] == Situation.NO_SHARED_PAGE
 
 
 def test_a_5_an_hvm_guest_never_connects(pair: Pair) -> None:
     young(pair)
     pair.pdev.pciback.may_connect = lambda domid: False  # type: ignore[method-assign]
-    assert pair.ask()[0] == S.NO_SHARED_PAGE
+    assert pair.ask()[0] == Situation.NO_SHARED_PAGE
 
 
 def test_a_guest_that_has_disconnected_is_not_young(pair: Pair) -> None:
     pair.pdev.channel = pair.pdev.worker = None
-    assert pair.ask()[0] == S.NO_SHARED_PAGE
+    assert pair.ask()[0] == Situation.NO_SHARED_PAGE
 
 
 def test_a_7_a_guest_without_aer_code(pair: Pair) -> None:
     pair.pdev.aer_handler = False
-    assert pair.ask()[0] == S.NO_AER_HANDLER
+    assert pair.ask()[0] == Situation.NO_AER_HANDLER
     assert asks(pair) == 0
 
 
@@ -302,18 +303,18 @@ def test_x23_the_aer_flag_is_latched_at_connect(pair: Pair, guest: Hostile) -> N
     pair.world.settle(1)
     guest.answer(2)
     pair.world.settle(10)
-    assert task.result == (S.ANSWER_VALID, 2)
+    assert task.result == (Situation.ANSWER_VALID, 2)
 
 
 def test_be_23_a_device_without_a_guest_address(pair: Pair) -> None:
     pair.pdev.vbus.remove(pair.psdev.dev.sbdf)
-    assert pair.ask()[0] == S.NO_GUEST_ADDRESS
+    assert pair.ask()[0] == Situation.NO_GUEST_ADDRESS
     assert asks(pair) == 0
 
 
 def test_h16_a_guest_that_is_about_to_be_stopped_is_not_asked(pair: Pair) -> None:
     pair.pdev.condemned = True
-    assert pair.ask()[0] == S.GUEST_DEAD
+    assert pair.ask()[0] == Situation.GUEST_DEAD
     assert asks(pair) == 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from dom0_pciback.pciback.ops import FAIR_SHARE, OpWorker
+from kernel_stub.kernel import Task
 from protocol.channel import CREDIT, Channel
 from protocol.codec import decode_channel
 from protocol.sharedinfo import OP_HEAD, PCIF_ACTIVE, PciErr, PciOp, SharedPage
@@ -129,7 +132,7 @@ def test_x11_the_request_is_copied_once(pair: Pair, guest: Hostile) -> None:
 def test_h6_a_result_is_not_stored_over_a_request_that_has_changed(pair: Pair, guest: Hostile) -> None:
     page = pair.channel.page
     original = pair.worker.lookup
-    changed = []
+    changed: list[int] = []
 
     def lookup(domain: int, bus: int, devfn: int) -> object:
         if not changed:
@@ -188,10 +191,10 @@ def test_x14_a_guest_that_asks_without_end_lets_others_run(pair: Pair, guest: Ho
     while not task.done and steps < 100:
         steps += 1
         item = pair.dom0._ready.popleft()
-        pair.dom0._step(item) if hasattr(item, "coro") else item()
+        pair.dom0._step(item) if isinstance(item, Task) else item()
     assert served_at[0] <= FAIR_SHARE
     assert task.done
-    assert all(after - before <= FAIR_SHARE for before, after in zip(served_at, served_at[1:], strict=False))
+    assert all(after - before <= FAIR_SHARE for before, after in pairwise(served_at))
 
 
 def test_x41_endless_reads_of_one_guest_do_not_delay_another(pair: Pair, guest: Hostile) -> None:
