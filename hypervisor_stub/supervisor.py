@@ -64,7 +64,7 @@ class Supervisor:
             self._pid = await self.runner.start(domid, token, name)
         finally:
             self._starting = False
-        self.kernel.printk(INFO, f"started {name} as domain {domid}, pid {self._pid}")
+        self.kernel.printk(INFO, f"started {name} as domain {domid}")
         if self._killed:  # the order was faster than the process
             self.runner.kill(self._pid)
         return self._pid

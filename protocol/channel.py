@@ -44,7 +44,10 @@ class Channel:
     def flush(self) -> None:
         """Pass on what was done to the page; waits in ``pending`` while there is no credit."""
         page = self.page
-        if self.closed or self._sent - self._acked >= CREDIT:
+        if self.closed:
+            page.pending.clear()
+            return
+        if self._sent - self._acked >= CREDIT:
             if len(page.pending) > PENDING_MAX:
                 self._violation("the peer takes nothing any more")
             return
@@ -62,12 +65,15 @@ class Channel:
 
     def _receive(self, message: Message) -> None:
         sequence, acknowledged, bell, ops = message
-        if acknowledged > self._sent or sequence - self._told > CREDIT:
-            self._violation("credit exceeded")
+        if not self._acked <= acknowledged <= self._sent:
+            self._violation(f"message {acknowledged} is acknowledged, {self._sent} were sent")
             return
         self._acked = acknowledged
         if sequence:
             self._received += 1
+            if sequence != self._received or sequence - self._told > CREDIT:
+                self._violation(f"message {sequence} instead of {self._received}, or without credit")
+                return
             try:
                 self.page.apply(ops)
             except ValueError as error:
@@ -75,9 +81,11 @@ class Channel:
                 return
             if bell:
                 self.on_event()
+        if self.closed:
+            return  # the event did it
         if self._bell or self.page.pending:
             self.flush()
-        if self._received - self._told >= CREDIT // 2 and not self.closed:
+        if self._received - self._told >= CREDIT // 2:
             self._told = self._received
             self.link.send((0, self._received, False, ()))  # an acknowledgement alone costs no credit
 

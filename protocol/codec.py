@@ -7,7 +7,7 @@ passes is a tuple of valid values, one that does not raises ProtocolError, and i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgpack
 from pydantic import Field, TypeAdapter, ValidationError
@@ -66,8 +66,9 @@ class Decoder:
         return adapter
 
 
+_CODE = Annotated[int, Field(ge=0, le=2)]
 _OFFSET = Annotated[int, Field(ge=0, lt=PAGE_SIZE)]
-_PAGE_OP = tuple[Literal[0, 1, 2], _OFFSET, Annotated[bytes, Field(max_length=PAGE_SIZE)]]
+_PAGE_OP = tuple[_CODE, _OFFSET, Annotated[bytes, Field(max_length=PAGE_SIZE)]]
 _CHANNEL: TypeAdapter[tuple[Any, ...]] = TypeAdapter(
     tuple[U32, U32, bool, Annotated[tuple[_PAGE_OP, ...], Field(max_length=8192)]], config={"strict": True}
 )
