@@ -31,7 +31,7 @@ GC_THRESHOLD = (20_000, 20, 50)
 SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
-_CONNECTED, _DISCONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
+_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 _EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
 
 
@@ -144,16 +144,12 @@ class Loop:
                 reader()
 
     def monitor(self, link: ZmqLink) -> int:
-        """Watch the peer of ``link`` come and go; returns the descriptor that tells of it."""
-        monitor = link.socket.get_monitor_socket(_CONNECTED | _DISCONNECTED)
+        """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
+        monitor = link.socket.get_monitor_socket(_DISCONNECTED)
         fd = _fd(monitor)
 
         def changed() -> None:
-            while not link.closed and _readable(monitor):
-                event = int.from_bytes(monitor.recv_multipart()[0][:2], "little")
-                if event == _CONNECTED:
-                    link.connected()
-                    continue
+            if not link.closed and _readable(monitor):
                 while link.receive():
                     self.kernel.run()  # what the peer said before it went still counts
                 link.lost("connection lost")
@@ -173,7 +169,8 @@ class ZmqLink:
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
-        self._backlog: list[bytes] | None = []  # what was said before the peer was there; None: it is there
+        self._met = False  # the peer has been there
+        self._backlog: list[bytes] = []  # what was said before it was
         socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
         # The methods of the class below pyzmq's convenience layer, which costs as much as they do.
         self._send: Callable[[bytes, int], None] = _Plain.send.__get__(socket)
@@ -194,33 +191,39 @@ class ZmqLink:
             self._send(raw, _NOBLOCK)
         except zmq.Again:
             return self._keep(raw)
+        self._met = True
         self.loop.mark(self)
         return True
 
     def _keep(self, raw: bytes) -> bool:
         """Keep a message for a peer that has not come yet; one that is there and takes nothing is lost."""
-        if self._backlog is None or len(self._backlog) >= BACKLOG_MAX:
+        if self._met or len(self._backlog) >= BACKLOG_MAX:
             self.lost("the peer takes no messages")
             return False
         self._backlog.append(raw)
         return True
 
-    def connected(self) -> None:
-        """The peer is there."""
-        backlog, self._backlog = self._backlog or [], None
-        try:
-            for raw in backlog:
-                self._send(raw, _NOBLOCK)
-        except zmq.Again:
-            return  # gone again before it was told anything; that is the monitor's next news
-        self.loop.mark(self)
+    def _send_backlog(self) -> None:
+        """The peer may have come: pass on what was kept for it."""
+        while self._backlog:
+            try:
+                self._send(self._backlog[0], _NOBLOCK)
+            except zmq.Again:
+                return
+            del self._backlog[0]
+            self._met = True
+            self.loop.mark(self)
 
     def receive(self) -> bool:
         """Take in one message if there is one."""
-        if self.closed or not _readable(self.socket):
+        if self.closed:
             return False
-        self._take(self._recv(_NOBLOCK))
-        return True
+        if _readable(self.socket):
+            self._take(self._recv(_NOBLOCK))
+            return True
+        if self._backlog:
+            self._send_backlog()  # looking has used up the telling: this may have been the peer's coming
+        return False
 
     def block(self) -> bool:
         """Wait in the socket itself for one message, at most ``PATIENCE_MS``; False if none came."""
@@ -235,11 +238,14 @@ class ZmqLink:
         try:
             raw = self._recv(_NOBLOCK)
         except zmq.Again:
+            self._send_backlog()  # nothing to hear, but something has happened to the connection
             return
         self._take(raw)
 
     def _take(self, raw: bytes) -> None:
         self.loop.mark(self)
+        if self._backlog:
+            self._send_backlog()
         try:
             message = self.decode(raw)
         except ProtocolError as error:
@@ -366,15 +372,12 @@ class FrontDoor:
         self.loop.mark(self)
         identity, raw, *_ = self.socket.recv_multipart()
         if raw == b"open":
-            self._open(identity)
+            address, link = self.endpoints.listen("party", "p")
+            self.socket.send_multipart([identity, address.encode()])
+            self.accept(link)
         else:
             self._control(identity, raw)
         return True
-
-    def _open(self, identity: bytes) -> None:
-        address, link = self.endpoints.listen("party", "p")
-        self.socket.send_multipart([identity, address.encode()])
-        self.accept(link)
 
     def _control(self, identity: bytes, raw: bytes) -> None:
         link = self._clients.get(identity)

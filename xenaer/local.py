@@ -136,9 +136,10 @@ def _ready(run: Path, guests: set[str]) -> bool:
 
 
 def _last_words(run: Path) -> str:
-    """Why it ended: the first fault in the log, else whatever was said first."""
-    lines = (run / "launcher.log").read_text(errors="replace").strip().splitlines()
-    return next((line for line in lines if f": {FAULT}: " in line), lines[0] if lines else "no message")
+    """Why it ended: the first fault in the log, else what was said first; of a traceback alone its last line."""
+    lines = (run / "launcher.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+    first = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return next((line for line in lines if f": {FAULT}: " in line), first)
 
 
 def address_of(run: Path) -> str:

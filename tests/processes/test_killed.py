@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from protocol.topology import AssignmentSpec, GuestDriverSpec, GuestSpec, HostSpec
+from protocol.xenbus import XenbusState
 from tests.processes.hosts import BUDGET_MS, flat, guest, nic
 from tests.processes.running import PATIENCE_S, Running, running
 from xenaer.control import Control, ControlError
@@ -204,14 +205,16 @@ def test_a_pv_guest_without_frontend_is_killed_like_hvm() -> None:
 
 
 def create_and_stop(view: Running, name: str) -> int:
-    """Create a guest and stop its process before it has connected; its pid."""
+    """Create a guest and stop its process before it has published its page; its pid."""
     for _ in range(10):
+        mark = view.mark()
         view.xl_good("create", name)
         pid = view.pid(name)
         os.kill(pid, signal.SIGSTOP)
+        view.wait(mark, "pciback.export")
         status = view.status(name)
         assert status is not None
-        if status["be"] != 4:
+        if status["fe"] == XenbusState.INITIALISING:  # its page is not there yet
             return pid
         view.xl_good("destroy", name)
     raise AssertionError(f"{name} always connected before it could be stopped")
