@@ -62,7 +62,7 @@ class AerService:
         request = page.aer_op()
         # The request names its device before the handler runs, not after (FE-12, X22).
         result = await self._common_process(request)
-        if page.data[0] & 1 << PCIB_ACTIVE:  # else the backend gave up meanwhile: no late answer (D10)
+        if page.data[0] & 1 << PCIB_ACTIVE and page.aer_op() == request:  # else it was given up: no late answer
             page.write_aer_err(result)
             page.clear_bit(PCIB_ACTIVE)
             self.channel.notify()
@@ -72,6 +72,7 @@ class AerService:
 
     async def _common_process(self, op: AerOp) -> int:
         printk = self.kernel.printk
+        printk(INFO, f"{PREFIX} pcifront service aer bus {op.bus:x} devfn {op.devfn:x}")
         printk(INFO, f"{PREFIX} pcifront AER process: cmd {op.cmd:x} (bus:{op.bus:x}, devfn{op.devfn:x})")
         driver = self.driver_of(op.devfn) if op.domain == 0 and op.bus == 0 else None
         if driver is None:

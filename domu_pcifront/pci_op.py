@@ -13,6 +13,7 @@ from protocol.topology import TimingSpec
 
 PREFIX = "pcifront pci-0:"
 EINVAL = 22
+INT_MAX = 0x7FFFFFFF
 _ACTIVE = 1 << PCIF_ACTIVE
 
 
@@ -95,7 +96,7 @@ class PciOps:
         err, value = await self.do_pci_op(PciOp.ENABLE_MSI, devfn)
         if err:
             self.kernel.printk(ERR, f"{PREFIX} pci frontend enable msi failed for dev {0:x}:{devfn:x}")
-        elif value > 0:
+        elif 0 < value <= INT_MAX:
             return value
         else:
             self.kernel.printk(ERR, f"{PREFIX} MSI entry is invalid: {value}!")
@@ -105,8 +106,9 @@ class PciOps:
         """``pci_frontend_disable_msi``."""
         err, _ = await self.do_pci_op(PciOp.DISABLE_MSI, devfn)
         if err:
-            answer = "no" if err == PciErr.DEV_NOT_FOUND else "fake"
-            self.kernel.printk(INFO, f"{PREFIX} get {answer} response from backend for disable MSI")
+            no_answer = err == PciErr.DEV_NOT_FOUND
+            what = "no response from backend for disable MSI" if no_answer else "fake response from backend"
+            self.kernel.printk(INFO, f"{PREFIX} get {what}")
 
     async def enable_msix(self, devfn: int, entries: list[int]) -> list[int] | int:
         """``pci_frontend_enable_msix``: the vectors, or a negative errno, or the backend's status."""
@@ -119,4 +121,12 @@ class PciOps:
         if err:
             self.kernel.printk(ERR, f"{PREFIX} enable msix get err {err:x}")
             return err
-        return value if value else [vector for vector, _ in self.page.msix_entries(len(entries))]
+        return value or self._msix_vectors(len(entries))
+
+    def _msix_vectors(self, count: int) -> list[int] | int:
+        """The vectors of the answer; -EINVAL if one is none, after all have been looked at."""
+        vectors = [vector for vector, _ in self.page.msix_entries(count)]
+        bad = [(number, vector) for number, vector in enumerate(vectors) if vector <= 0]
+        for number, vector in bad:
+            self.kernel.printk(ERR, f"{PREFIX} MSI-X entry {number} is invalid: {vector}!")
+        return -EINVAL if bad else vectors

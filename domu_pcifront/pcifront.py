@@ -14,7 +14,7 @@ from kernel_stub.sync import Future
 from kernel_stub.xenbus_client import Xenbus, XenbusDevice
 from protocol.channel import Channel
 from protocol.ids import DOM0, Sbdf
-from protocol.ports import Endpoints
+from protocol.ports import Endpoints, Link
 from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
 from protocol.topology import GuestSpec, TimingSpec
 from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir
@@ -102,8 +102,8 @@ class Pcifront:
         await self._scan()
         await self.dev.switch_state(S.CONNECTED)
 
-    def _start_channel(self, link: object) -> None:
-        channel = Channel(link, self.page)  # type: ignore[arg-type]
+    def _start_channel(self, link: Link) -> None:
+        channel = Channel(link, self.page, crossing="D6" in self.defects)
         self.events = EventChannel(self.kernel, channel, lambda: None)
         self.service = AerService(self.kernel, channel, self.bus.driver_of, call_missing="D14" in self.defects)
         self.events.handler = self.service.schedule

@@ -46,7 +46,11 @@ class Control:
         most, run = self._verbs[verb]
         if len(args) > most:
             raise RpcError(f"{verb}: {len(args)} arguments, at most {most} are allowed")
-        return await run(*args)
+        try:
+            call = run(*args)
+        except TypeError:
+            raise RpcError(f"{verb}: {len(args)} arguments are too few") from None
+        return await call
 
     def _party(self, target: str) -> Rpc:
         if target == "dom0":

@@ -4,6 +4,10 @@ One message is everything that was done to the page since the last one, closed b
 operations that real code does without notifying): ``(sequence, acknowledged, doorbell, operations)``.
 Both ends may have ``CREDIT`` messages unacknowledged; without credit operations collect and doorbells
 coalesce, as event channels do, so that nothing grows without bound.
+
+On a page in common memory, clearing a flag answers the request that stands there now. Here the answer to a
+request that was given up may be under way while the next one is written: ``crossing`` lets it answer that one
+(what D6 and D10 make of it); without it such an answer is dropped (H6, X18).
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocol.ports import Link, Message
-from protocol.sharedinfo import SharedPage
+from protocol.sharedinfo import CLEAR, SET, PageOp, SharedPage
 
 CREDIT = 64
 PENDING_MAX = 4096  # operations that wait for credit; a peer that takes none of them is gone
@@ -20,9 +24,12 @@ PENDING_MAX = 4096  # operations that wait for credit; a peer that takes none of
 class Channel:
     """One end. ``on_event`` is called once for every doorbell that arrives, after its operations."""
 
-    __slots__ = ("_acked", "_bell", "_received", "_sent", "_told", "closed", "link", "on_close", "on_event", "page")
+    __slots__ = (
+        "_acked", "_bell", "_raised", "_received", "_sent", "_told", "closed", "crossing", "link", "on_close",
+        "on_event", "page",
+    )  # fmt: skip
 
-    def __init__(self, link: Link, page: SharedPage) -> None:
+    def __init__(self, link: Link, page: SharedPage, *, crossing: bool = False) -> None:
         self.page = page
         self.link = link
         self.on_event: Callable[[], None] = lambda: None
@@ -33,6 +40,8 @@ class Channel:
         self._received = 0  # messages received; told the peer so
         self._told = 0
         self._bell = False
+        self.crossing = crossing
+        self._raised: dict[int, int] = {}  # flag bit -> number of the message in which this end set it last
         link.on_message = self._receive
         link.on_close = self._lost
 
@@ -54,6 +63,9 @@ class Channel:
         ops, page.pending = page.pending, []
         bell, self._bell = self._bell, False
         self._sent += 1
+        for code, bit, _ in ops:
+            if code == SET:
+                self._raised[bit] = self._sent
         self._told = self._received
         self.link.send((self._sent, self._received, bell, tuple(ops)))
 
@@ -75,7 +87,8 @@ class Channel:
                 self._violation(f"message {sequence} instead of {self._received}, or without credit")
                 return
             try:
-                self.page.apply(ops)
+                seen_all = acknowledged == self._sent and not self.page.pending
+                self.page.apply(ops if seen_all or self.crossing else self._without_stale_answers(ops))
             except ValueError as error:
                 self._violation(str(error))
                 return
@@ -88,6 +101,12 @@ class Channel:
         if self._received - self._told >= CREDIT // 2:
             self._told = self._received
             self.link.send((0, self._received, False, ()))  # an acknowledgement alone costs no credit
+
+    def _without_stale_answers(self, ops: tuple[PageOp, ...]) -> tuple[PageOp, ...]:
+        """``ops`` without the clearing of flags that this end has set since, as far as the peer has seen."""
+        waiting = {bit for code, bit, _ in self.page.pending if code == SET}
+        waiting |= {bit for bit, number in self._raised.items() if number > self._acked}
+        return tuple(op for op in ops if op[0] != CLEAR or op[1] not in waiting)
 
     def _violation(self, text: str) -> None:
         self.close()

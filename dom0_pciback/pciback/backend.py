@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from dom0_pciback.pciback.ops import OpWorker
+from dom0_pciback.pciback.profile import Defect
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
 from kernel_stub.kernel import DEBUG, INFO
@@ -220,7 +221,7 @@ class XenPcibkDevice:
             await rpc.call("grant_unmap", self.domid, gref)
             raise FatalError(EINVAL, "Error binding event channel to IRQ") from None
         self._grant = (self.domid, gref)
-        self.channel = Channel(link, SharedPage(image))
+        self.channel = Channel(link, SharedPage(image), crossing=self.pciback.profile.has(Defect.D10))
         self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
         self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
         self.channel.on_close = self._channel_lost
