@@ -12,7 +12,8 @@ from kernel_stub.kernel import Kernel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import DEVBUS, TO_DOM0
-from protocol.transport_zmq import Loop, NetEndpoints, RealClock, open_party_link
+from protocol.transport_loop import Loop, RealClock
+from protocol.transport_zmq import NetEndpoints, open_party_link
 
 LOST = 3  # exit status: a party that this one cannot live without is gone
 

@@ -14,7 +14,8 @@ from kernel_stub.kernel import EMERG, Kernel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import DEVBUS, TO_DOMU
-from protocol.transport_zmq import Loop, NetEndpoints, RealClock, ZmqLink, open_party_link
+from protocol.transport_loop import Loop, RealClock, ZmqLink
+from protocol.transport_zmq import NetEndpoints, open_party_link
 
 LOST = 3
 CRASH = 3  # SHUTDOWN_crash

@@ -20,7 +20,8 @@ from protocol.codec import Decoder
 from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import TO_HYPERVISOR, TO_SUPERVISOR
 from protocol.topology import HostSpec
-from protocol.transport_zmq import FrontDoor, Loop, NetEndpoints, RealClock, open_party_link
+from protocol.transport_loop import Loop, RealClock
+from protocol.transport_zmq import FrontDoor, NetEndpoints, open_party_link
 
 LOST = 3
 PATIENCE_MS = 1_000  # how long the stub waits for the others to end

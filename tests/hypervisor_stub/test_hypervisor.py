@@ -106,7 +106,13 @@ def test_ctl_is_forwarded() -> None:
     ("target", "verb", "args", "text"),
     [
         ("guest9", "x", [], "unknown target 'guest9'; allowed: hypervisor, dom0, guest1"),
-        ("hypervisor", "x", [], "unknown verb 'x'; allowed: xl, status, xenstore-ls, boot, wait-ready, stop, stop-guest"),
+        (
+            "hypervisor",
+            "x",
+            [],
+            "unknown verb 'x'; allowed: xl, status, xenstore-ls, boot, wait-ready, stop, stop-guest",
+        ),
+        ("hypervisor", "stop-guest", [], "stop-guest: 0 arguments are too few"),
         ("hypervisor", "status", [1], "status: 1 arguments, at most 0 are allowed"),
     ],
 )

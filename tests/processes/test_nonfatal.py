@@ -34,12 +34,13 @@ DOM0_LOG = [
 
 
 def guest_log() -> list[str]:
-    """Three requests, each scheduled, dispatched, handled."""
+    """Three requests, each scheduled, dispatched, handled (xen-pci-errata.md 3.2)."""
     lines = []
     answers = {6: "error_detected state=1 -> 2 CAN_RECOVER", 8: "mmio_enabled -> 5 RECOVERED", 7: "resume"}
     for cmd, answer in answers.items():
         lines += [
             "pcifront pci-0: schedule aer frontend job",
+            "pcifront pci-0: pcifront service aer bus 0 devfn 0",
             f"pcifront pci-0: pcifront AER process: cmd {cmd:x} (bus:0, devfn0)",
             "xnic 0000:00:00.0: trying to call AER service",
             f"xnic 0000:00:00.0: {answer}",

@@ -15,14 +15,12 @@ from protocol.channel import Channel
 from protocol.codec import Decoder, decode_channel, encode
 from protocol.ports import Journal, Link, Message
 from protocol.sharedinfo import SharedPage
+from protocol.transport_loop import Loop, RealClock, ZmqLink
 from protocol.transport_zmq import (
     PATH_MAX,
     FrontDoor,
-    Loop,
     NetEndpoints,
-    RealClock,
     TransportError,
-    ZmqLink,
     check_address,
     connect_pair,
     open_party_link,

@@ -1,0 +1,280 @@
+"""The main loop of a process: kernel, ZeroMQ sockets, other file descriptors, timers, and the real clock.
+
+Run the kernel until nothing is ready, look at the sockets that may have something, then wait. Nothing here
+ever blocks in a send. How sockets come to be is in ``transport_zmq``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+
+from protocol.codec import ProtocolError, encode
+from protocol.ports import Driven, Message
+
+LINGER_MS = 200  # for what was sent and has not left when a socket is closed
+BACKLOG_MAX = 256
+PATIENCE_MS = 100  # one wait in a socket alone; afterwards the others are looked at
+FLUSH_TURNS = 64
+GC_THRESHOLD = (20_000, 20, 50)
+SHORT_S = 0.001  # a wait that may still belong to a conversation
+FOR_EVER = float("inf")
+_Plain = zmq.backend.Socket
+_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
+_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
+
+
+class Source(Protocol):
+    """What may have messages that no descriptor tells of."""
+
+    def receive(self) -> bool:
+        """Take in one message if there is one."""
+
+
+def settle() -> None:
+    """What has been loaded so far stays: the garbage collector need not look at it again and again."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+
+
+class RealClock:
+    """``now``: nanoseconds since ``epoch`` (a value of the monotonic clock that all processes share)."""
+
+    def __init__(self, epoch: int) -> None:
+        monotonic_ns = time.monotonic_ns
+        self.now: Callable[[], int] = lambda: monotonic_ns() - epoch
+
+
+class Loop:
+    """The main loop of a process: kernel, sockets, other file descriptors, timers."""
+
+    def __init__(self, kernel: Driven) -> None:
+        self.kernel = kernel
+        self.context = zmq.Context()
+        self.stopped = False
+        self._turns = 0
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._dirty: dict[Source, None] = {}
+        self._first_looks: list[Callable[[], None]] = []
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.add_reader(self._wake, lambda: None)
+
+    # -- file descriptors ----------------------------------------------------------------------
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever ``fd`` is readable (pidfds, pipes, sockets)."""
+        self._readers[fd] = callback
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def remove_reader(self, fd: int) -> None:
+        """Forget ``fd``; unknown ones are ignored."""
+        if self._readers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def mark(self, link: Source) -> None:
+        """``link`` may have messages that its file descriptor does not tell of: look before the next wait.
+
+        A ZeroMQ descriptor tells of changes only, and sending or receiving can use the telling up.
+        """
+        self._dirty[link] = None
+
+    def unmark(self, link: Source) -> None:
+        """``link`` is closed."""
+        self._dirty.pop(link, None)
+
+    # -- running -------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Run until ``stop``."""
+        settle()
+        while not self.stopped:
+            self.run_once()
+
+    def run_once(self) -> None:
+        """Run what is ready, then take in messages or wait for something to happen."""
+        self.kernel.run()
+        self._turns += 1
+        if self._turns >= FLUSH_TURNS:  # a party that never waits keeps its journal short all the same
+            self._turns = 0
+            self.kernel.journal.flush()
+        if self.stopped or (self._dirty and self._take_in()):
+            return
+        self._wait()
+
+    def stop(self) -> None:
+        """``run`` returns after the current step; may be called by a signal handler."""
+        self.stopped = True
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Close all links and the context; what was sent has a moment to leave, an orderly "stop" for instance."""
+        self._epoll.close()
+        os.close(self._wake)
+        self.context.destroy(linger=LINGER_MS)
+
+    def _take_in(self) -> bool:
+        """One message of each marked link that has one; False if none had."""
+        while self._first_looks:  # only now: whoever has the link has said by now what is to happen
+            self._first_looks.pop()()
+        dirty, self._dirty = self._dirty, {}
+        found = False
+        for link in dirty:
+            if link.receive():
+                found = True
+        return found
+
+    def _wait(self) -> None:
+        """Wait for descriptors or the next timer. Whoever is about to be idle first makes its journal safe."""
+        deadline = self.kernel.next_timer()
+        left = FOR_EVER if deadline is None else (deadline - self.kernel.now()) / 1e9
+        events = self._epoll.poll(max(0.0, min(left, SHORT_S)))
+        if not events and left > SHORT_S:
+            self.kernel.journal.flush()
+            events = self._epoll.poll(-1 if left == FOR_EVER else left - SHORT_S)
+        for fd, _ in events:
+            reader = self._readers.get(fd)
+            if reader is not None:
+                reader()
+
+    def monitor(self, link: ZmqLink) -> int:
+        """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
+        monitor = link.socket.get_monitor_socket(_DISCONNECTED)
+        fd = descriptor(monitor)
+
+        def changed() -> None:
+            if not link.closed and readable(monitor):
+                while link.receive():
+                    self.kernel.run()  # what the peer said before it went still counts
+                link.lost("connection lost")
+
+        self.add_reader(fd, changed)
+        self._first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
+        return fd
+
+
+class ZmqLink:
+    """A PAIR socket as a ``protocol.ports.Link``."""
+
+    def __init__(self, loop: Loop, socket: zmq.Socket[bytes], decode: Callable[[bytes], Message]) -> None:
+        self.loop = loop
+        self.socket = socket
+        self.decode = decode
+        self.on_message: Callable[[Message], None] = lambda message: None
+        self.on_close: Callable[[str], None] = lambda reason: None
+        self.closed = False
+        self._met = False  # the peer has been there
+        self._backlog: list[bytes] = []  # what was said before it was
+        socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
+        # The methods of the class below pyzmq's convenience layer, which costs as much as they do.
+        self._send: Callable[[bytes, int], None] = _Plain.send.__get__(socket)
+        self._recv: Callable[..., bytes] = _Plain.recv.__get__(socket)
+        self._fd = descriptor(socket)
+        loop.add_reader(self._fd, self._on_readable)
+        self._monitor_fd = loop.monitor(self)
+        loop.mark(self)
+
+    def send(self, message: Message) -> bool:
+        """See ``protocol.ports.Link``; a peer that takes nothing any more is given up."""
+        if self.closed:
+            return False
+        raw = encode(message)
+        if self._backlog:
+            return self._keep(raw)  # not before what was said first
+        try:
+            self._send(raw, _NOBLOCK)
+        except zmq.Again:
+            return self._keep(raw)
+        self._met = True
+        self.loop.mark(self)
+        return True
+
+    def _keep(self, raw: bytes) -> bool:
+        """Keep a message for a peer that has not come yet; one that is there and takes nothing is lost."""
+        if self._met or len(self._backlog) >= BACKLOG_MAX:
+            self.lost("the peer takes no messages")
+            return False
+        self._backlog.append(raw)
+        return True
+
+    def _send_backlog(self) -> None:
+        """The peer may have come: pass on what was kept for it."""
+        while self._backlog:
+            try:
+                self._send(self._backlog[0], _NOBLOCK)
+            except zmq.Again:
+                return
+            del self._backlog[0]
+            self._met = True
+            self.loop.mark(self)
+
+    def receive(self) -> bool:
+        """Take in one message if there is one."""
+        if self.closed:
+            return False
+        if readable(self.socket):
+            self._take(self._recv(_NOBLOCK))
+            return True
+        if self._backlog:
+            self._send_backlog()  # looking has used up the telling: this may have been the peer's coming
+        return False
+
+    def block(self) -> bool:
+        """Wait in the socket itself for one message, at most ``PATIENCE_MS``; False if none came."""
+        try:
+            raw = self._recv()
+        except zmq.Again:
+            return False
+        self._take(raw)
+        return True
+
+    def _on_readable(self) -> None:
+        try:
+            raw = self._recv(_NOBLOCK)
+        except zmq.Again:
+            self._send_backlog()  # nothing to hear, but something has happened to the connection
+            return
+        self._take(raw)
+
+    def _take(self, raw: bytes) -> None:
+        self.loop.mark(self)
+        if self._backlog:
+            self._send_backlog()
+        try:
+            message = self.decode(raw)
+        except ProtocolError as error:
+            self.lost(f"protocol violation: {error}")
+            return
+        self.on_message(message)
+
+    def lost(self, reason: str) -> None:
+        """The peer is gone or broke the protocol."""
+        if not self.closed:
+            self.close()
+            self.on_close(reason)
+
+    def close(self) -> None:
+        """See ``protocol.ports.Link``."""
+        if self.closed:
+            return
+        self.closed = True
+        self.loop.unmark(self)
+        self.loop.remove_reader(self._fd)
+        self.loop.remove_reader(self._monitor_fd)
+        self.socket.get_monitor_socket().close(linger=0)  # the one that there is; what follows only forgets it
+        self.socket.disable_monitor()
+        self.socket.close(linger=LINGER_MS)
+
+
+def descriptor(socket: zmq.Socket[bytes]) -> int:
+    """File descriptor that becomes readable when something happens to the socket."""
+    return int(socket.getsockopt(zmq.FD))
+
+
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """A message is there. Reading this also makes the file descriptor tell of the next one."""
+    return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
