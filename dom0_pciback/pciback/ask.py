@@ -11,7 +11,7 @@ from dom0_pciback.pciback.backend import XenPcibkDevice
 from dom0_pciback.pciback.events import BackendEvents
 from dom0_pciback.pciback.profile import Defect, Situation, situation_of
 from dom0_pciback.pciback.stub import PcistubDevice
-from kernel_stub.kernel import DEBUG
+from kernel_stub.kernel import DEBUG, MS
 from protocol.channel import Channel
 from protocol.ers import ChannelState, ErsResult, Phase
 from protocol.sharedinfo import PCIB_ACTIVE, PciOp
@@ -55,6 +55,7 @@ async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: B
         return Situation.NOT_ASSIGNED, 0
     if psdev.young_since is not None and pdev.pciback.profile.hardened:
         await _taken_up(psdev, pdev, psdev.young_since + grace)
+    await _known_end(pdev)
     if (found := _before(psdev, pdev, grace)) is not None:
         return found, 0
     async with pdev.aer_slot:
@@ -72,6 +73,16 @@ async def _taken_up(psdev: PcistubDevice, pdev: XenPcibkDevice, deadline: int) -
         await progress.wait(deadline)
 
 
+async def _known_end(pdev: XenPcibkDevice) -> None:
+    """A channel that is lost belongs to a guest that has died, mostly: its supervisor tells within moments.
+
+    A guest that lives on without it has broken the protocol or closed (X33, X48), and is killed for that.
+    """
+    if pdev.lost and not pdev.leaving:
+        deadline = pdev.kernel.now() + pdev.pciback.host.timing.kill_deadline_ms * MS
+        await pdev.pciback.progress.wait_until(lambda: bool(pdev.stopped) or pdev.leaving, deadline)
+
+
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
     """What keeps pciback from asking; first row wins. None: ask."""
     if psdev.detaching:
@@ -84,7 +95,7 @@ def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation
         young = pdev.kernel.now() - psdev.young_since < grace and pdev.pciback.may_connect(pdev.domid)
         if young and not pdev.pciback.profile.has(Defect.D21):
             return Situation.NO_SHARED_PAGE_YOUNG
-    if pdev.channel is None:
+    if pdev.channel is None or pdev.lost or pdev.leaving:
         return Situation.NO_SHARED_PAGE
     if not pdev.aer_handler:
         return Situation.NO_AER_HANDLER
@@ -126,6 +137,9 @@ async def _wait(
     while data[0] & 1 << PCIB_ACTIVE:
         if psdev.detaching:
             return Situation.DETACHED
+        if pdev.lost or pdev.leaving:
+            await _known_end(pdev)
+            return Situation.GUEST_DEAD if pdev.stopped else Situation.NO_SHARED_PAGE
         if pdev.stopped:
             return Situation.GUEST_DEAD
         credit = budget.extra if pdev.paused_at is not None else min(pdev.paused_ns() - paused, budget.extra)

@@ -53,6 +53,8 @@ class XenPcibkDevice:
         self.aer_handler = False  # latched at connect (X23)
         self.introduced = False  # the guest has been told to look for the devices that it has not taken up yet
         self.stopped = ""  # why the guest runs no more ("" while it does)
+        self.lost = False  # its end of the channel is gone; whether it lives on is not known yet
+        self.leaving = False  # a disconnect is under way
         self.killed_incident = 0  # last incident that was reported by aerState (H23)
         self.condemned = False  # reported, and about to be stopped: it is not asked again (H16)
         self.mute = False  # let a question time out: not asked again on this connection (H10)
@@ -232,8 +234,9 @@ class XenPcibkDevice:
         return self.pciback.slots.get(sbdf) if sbdf is not None else None
 
     def _channel_lost(self, reason: str) -> None:
-        """The guest's end is gone or broke the protocol (X48): as a disconnect, at once."""
-        self.guest_stopped(reason)
+        """The guest's end is gone or broke the protocol (X48)."""
+        self.lost = True
+        self._wake_askers()
 
     def paused_ns(self) -> int:
         """How long the guest has been paused until now, in all."""
@@ -250,6 +253,9 @@ class XenPcibkDevice:
     def guest_stopped(self, reason: str) -> None:
         """The guest will never answer again: a pending AER wait fails now (H2, KILL-4.4)."""
         self.stopped = self.stopped or reason
+        self._wake_askers()
+
+    def _wake_askers(self) -> None:
         if self.worker is not None:
             self.worker.events.answered.wake_all()
         self.pciback.progress.wake_all()
@@ -259,9 +265,11 @@ class XenPcibkDevice:
         if self.channel is None:
             return
         channel, worker = self.channel, self.worker
-        self.guest_stopped(self.stopped or reason)
+        self.leaving = True
+        self._wake_askers()
         async with self.aer_slot:  # whoever waits for an answer has been woken and leaves
             self.channel = self.worker = None
+            self.leaving = self.lost = False
         channel.close()
         del worker
         self.kernel.trace("pciback.disconnect", self.pciback.guest_name(self.domid), reason)
@@ -269,7 +277,6 @@ class XenPcibkDevice:
             await self.pciback.call_quietly("evtchn_close", self._port)
             await self.pciback.call_quietly("grant_unmap", *self._grant)
             self._grant = None
-        self.stopped = ""
         self.mute = False
 
     async def _introduce(self, state: XenbusState) -> None:
