@@ -25,7 +25,7 @@ from dom0_pciback.pciback.resets import Resets
 from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
-from kernel_stub.kernel import INFO, Kernel
+from kernel_stub.kernel import INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
 from protocol.ers import ChannelState
@@ -34,6 +34,7 @@ from protocol.ports import Clock, Endpoints, Link
 from protocol.topology import HOST, HostSpec
 
 Header = tuple[int, int, int, int]
+END_PATIENCE = 900 * MS  # less than the stub waits for its parties to end
 MISSING_FUNCTION = 7  # what "touch" looks for
 
 
@@ -46,6 +47,7 @@ class Dom0:
         self.endpoints = endpoints
         self.rpc = Rpc(kernel, link, "hypervisor")
         self.hierarchy: Hierarchy | None = None
+        self.on_stop: Callable[[], None] = lambda: None
         self.recoveries = 0
         self.recovered = WaitQueue(kernel, "a recovery to end")
         self.rpc.hold()  # nothing is served before the devices are seized
@@ -76,9 +78,20 @@ class Dom0:
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
         self.rpc.events["domain_stopped"] = pciback.domain_stopped
+        self.rpc.events["stop"] = self._stop
         self.rpc.events["domain_paused"] = pciback.domain_paused
         self.rpc.events["evtchn_closed"] = lambda port: None
         await pciback.start()
+
+    def _stop(self) -> None:
+        """The orderly end of the host."""
+        self.kernel.spawn(self._end(), "reboot")
+
+    async def _end(self) -> None:
+        """First the devices of the last guests are put back."""
+        deadline = self.kernel.now() + END_PATIENCE
+        await self.pciback.progress.wait_until(lambda: not self.pciback.guests, deadline)
+        self.on_stop()
 
     async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
         """The port driver; ``hardened`` saves what it switched on, so that a restore brings it back (H18)."""

@@ -45,16 +45,13 @@ class Dom0Process:
         link = open_party_link(self.loop, options.door, Decoder(TO_DOM0).decode)
         self.dom0 = Dom0(self.kernel, clock, link, endpoints, pid=os.getpid())
         self.dom0.rpc.on_close = self._lost
-        self.dom0.rpc.events["stop"] = self._stop
+        self.dom0.on_stop = self.loop.stop
         self.status = 0
 
     def _lost(self, reason: str) -> None:
         self.kernel.trace("party.lost", "hypervisor", reason)
         sys.stderr.write(f"dom0: the hypervisor stub is gone ({reason})\n")
         self.status = LOST
-        self.loop.stop()
-
-    def _stop(self) -> None:
         self.loop.stop()
 
     def run(self) -> int:

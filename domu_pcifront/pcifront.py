@@ -21,7 +21,7 @@ from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir
 
 S = XenbusState
 CONNECT_TIMEOUT_MS = 10_000
-DEFERRED_MS = 1_000  # between two tries to end a grant that is still mapped
+DEFERRED_MS = 10  # until the backend has unmapped the page
 
 
 class Pcifront:

@@ -24,7 +24,9 @@ FIXED = ("t", "party", "task", "label", "subject")
 SHARED_TASKS = frozenset({"xenwatch", "irq"})  # they serve events of many devices, in the order of arrival
 DRAWN = re.compile(r"\b(gnt_ref=|evtchn=)\d+")  # numbers in log lines that the environment draws
 ECHOES = re.compile(r": (fe state changed \d+|Connected\? \d|Reconfiguring device \.\.\.)$")
-UNSEEN = "fe state changed 1"  # Initialising: nothing follows from it, and a read may find a later state already
+# Echoes that may be missing, because the read found a later state already. Nothing follows from Initialising;
+# what a reconfiguration does is told by other records.
+UNSEEN = ("fe state changed 1", "Reconfiguring device ...")
 _DEVICE_PREFIX = re.compile(r"\S+ (\S+): ")  # ``driver device: text``
 
 _NO_FIELDS: tuple[str, ...] = ()

@@ -23,6 +23,8 @@ OP_OF_PHASE: dict[Phase, PciOp] = {
     Phase.RESUME: PciOp.AER_RESUME,
 }
 
+END_KNOWN = 1_000 * MS  # by then a supervisor has told of a guest's death
+
 Answer = tuple[Situation, int]
 
 
@@ -79,7 +81,7 @@ async def _known_end(pdev: XenPcibkDevice) -> None:
     A guest that lives on without it has broken the protocol or closed (X33, X48), and is killed for that.
     """
     if pdev.lost and not pdev.leaving:
-        deadline = pdev.kernel.now() + pdev.pciback.host.timing.kill_deadline_ms * MS
+        deadline = pdev.kernel.now() + END_KNOWN
         await pdev.pciback.progress.wait_until(lambda: bool(pdev.stopped) or pdev.leaving, deadline)
 
 

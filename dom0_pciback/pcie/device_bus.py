@@ -19,7 +19,7 @@ from protocol.ids import Sbdf
 from protocol.layout_msi import MSI_FLAGS_ENABLE
 from protocol.ports import Link
 
-COMPLETION_TIMEOUT = 50 * MS  # a DMA read that the guest's memory does not answer is aborted
+COMPLETION_TIMEOUT = 2_000 * MS  # a DMA read that the guest's memory does not answer is aborted
 SIZES = (1, 2, 4, 8)  # bytes of one access to a register
 MSI_CONTROL = 2  # offset of Message Control in the capability
 

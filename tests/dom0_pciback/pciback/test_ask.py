@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dom0_pciback.pciback.ask import END_KNOWN
 from dom0_pciback.pciback.profile import Situation
 from kernel_stub.kernel import MS
 from protocol.ers import ChannelState, Phase
@@ -202,12 +203,25 @@ def test_h2_i11_the_death_of_the_guest_ends_the_wait_at_once(pair: Pair, guest: 
     assert asks(pair) == 1
 
 
-def test_i12_x33_a_guest_whose_end_closes_is_not_waited_for(pair: Pair, guest: Hostile) -> None:
+def test_i11_a_guest_that_dies_is_not_waited_for(pair: Pair, guest: Hostile) -> None:
+    """Its channel goes first, then the supervisor tells of its death: no reason to kill it once more."""
     task = pair.asking()
     pair.world.settle(10)
     guest.channel.close()
     pair.world.settle(5)
+    assert not task.done
+    pair.pdev.guest_stopped("dead")
+    pair.world.settle(5)
     assert task.result == (Situation.GUEST_DEAD, 0)
+
+
+def test_i12_x33_a_guest_that_closes_its_end_and_lives_on_has_no_page(pair: Pair, guest: Hostile) -> None:
+    task = pair.asking()
+    pair.world.settle(10)
+    guest.channel.close()
+    pair.world.settle(END_KNOWN // MS + 5)
+    assert task.result == (Situation.NO_SHARED_PAGE, 0)
+    assert pair.ask() == (Situation.NO_SHARED_PAGE, 0)
 
 
 @pytest.mark.parametrize("raw", [b"\xc1", b"", b"\x94\x01\x00\xc3\x91\x93\x00\xcd\x02\x3b\xc4\x02ab"])
@@ -215,8 +229,8 @@ def test_x48_wrong_bytes_while_it_is_asked_are_a_disconnect(pair: Pair, guest: H
     task = pair.asking()
     pair.world.settle(10)
     pair.front.link.send_raw(raw)
-    pair.world.settle(5)
-    assert task.result == (Situation.GUEST_DEAD, 0)
+    pair.world.settle(END_KNOWN // MS + 5)
+    assert task.result == (Situation.NO_SHARED_PAGE, 0)
     assert pair.channel.closed
 
 
