@@ -63,6 +63,7 @@ class Pcifront:
         port: int = await self.rpc.call("evtchn_alloc", DOM0)
         self._refs = (gref, port)
         page.pending.clear()  # the image went with the grant
+        page.raised.clear()
         self._opened.setdefault(port, Future(self.kernel, f"event channel {port}"))
 
         async def body(tx: int) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocol.ports import Link, Message
-from protocol.sharedinfo import CLEAR, SET, PageOp, SharedPage
+from protocol.sharedinfo import CLEAR, PageOp, SharedPage
 
 CREDIT = 64
 PENDING_MAX = 4096  # operations that wait for credit; a peer that takes none of them is gone
@@ -55,6 +55,7 @@ class Channel:
         page = self.page
         if self.closed:
             page.pending.clear()
+            page.raised.clear()
             return
         if self._sent - self._acked >= CREDIT:
             if len(page.pending) > PENDING_MAX:
@@ -63,9 +64,10 @@ class Channel:
         ops, page.pending = page.pending, []
         bell, self._bell = self._bell, False
         self._sent += 1
-        for code, bit, _ in ops:
-            if code == SET:
+        if page.raised:
+            for bit in page.raised:
                 self._raised[bit] = self._sent
+            page.raised.clear()
         self._told = self._received
         self.link.send((self._sent, self._received, bell, tuple(ops)))
 
@@ -104,7 +106,7 @@ class Channel:
 
     def _without_stale_answers(self, ops: tuple[PageOp, ...]) -> tuple[PageOp, ...]:
         """``ops`` without the clearing of flags that this end has set since, as far as the peer has seen."""
-        waiting = {bit for code, bit, _ in self.page.pending if code == SET}
+        waiting = set(self.page.raised)
         waiting |= {bit for bit, number in self._raised.items() if number > self._acked}
         return tuple(op for op in ops if op[0] != CLEAR or op[1] not in waiting)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgpack
+from msgpack import unpackb
 from pydantic import Field, TypeAdapter, ValidationError
 
 from protocol.messages import U32
@@ -29,10 +30,13 @@ encode: Callable[[Message], bytes] = _packer.pack
 """Pack a message that our own code built (its types are checked statically, not again here)."""
 
 
+_NOT_MSGPACK = (ValueError, msgpack.exceptions.UnpackException)
+
+
 def _unpack(raw: bytes) -> Any:
     try:
-        return msgpack.unpackb(raw, use_list=False)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        return unpackb(raw, use_list=False)
+    except _NOT_MSGPACK as error:
         raise ProtocolError(f"not a message: {error}") from None
 
 
@@ -78,7 +82,9 @@ _check_channel = _CHANNEL.validator.validate_python
 def decode_channel(raw: bytes) -> Message:
     """Bytes of the split-driver channel to ``(sequence, acknowledged, doorbell, operations)``."""
     try:
-        message: Message = _check_channel(_unpack(raw))
-        return message
+        message: Message = _check_channel(unpackb(raw, use_list=False))
     except ValidationError as error:
         raise ProtocolError(f"channel: {error.errors(include_url=False)[0]['msg']}") from None
+    except _NOT_MSGPACK as error:
+        raise ProtocolError(f"not a message: {error}") from None
+    return message

@@ -97,11 +97,12 @@ class SharedPage:
     ValueError, which the channel turns into a disconnect (X48).
     """
 
-    __slots__ = ("data", "pending")
+    __slots__ = ("data", "pending", "raised")
 
     def __init__(self, image: bytes = b"") -> None:
         self.data = bytearray(image.ljust(PAGE_SIZE, b"\0")[:PAGE_SIZE])
         self.pending: list[PageOp] = []
+        self.raised: list[int] = []  # bits set among ``pending``
 
     def write(self, offset: int, data: bytes) -> None:
         """Store ``data`` at ``offset``."""
@@ -112,6 +113,7 @@ class SharedPage:
         """Set flag ``bit`` (0..31) and nothing else."""
         self.data[bit >> 3] |= 1 << (bit & 7)
         self.pending.append((SET, bit, b""))
+        self.raised.append(bit)
 
     def clear_bit(self, bit: int) -> None:
         """Clear flag ``bit`` (0..31) and nothing else."""

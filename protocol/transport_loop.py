@@ -237,8 +237,8 @@ class ZmqLink:
             raw = self._recv(_NOBLOCK)
         except zmq.Again:
             self._send_backlog()  # nothing to hear, but something has happened to the connection
-            return
-        self._take(raw)
+        else:
+            self._take(raw)
 
     def _take(self, raw: bytes) -> None:
         self.loop.mark(self)

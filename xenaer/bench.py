@@ -179,7 +179,9 @@ def kill_and_restart() -> dict[str, Figures]:
     for function in host.functions:
         function.ready_ms = 0
     kills, restarts = [], []
-    with _running(host) as (system, _):
+    with _running(host) as (system, run):
+        _pin_all(run, max(os.sched_getaffinity(0)))  # guests are forked, and so stay there
+        _await(system, lambda e: _mark(e) == "connected", 1)
         for _ in range(KILLS):
             system.ctl("dom0", "inject", [DEVICE, 0, COMP_ABORT])
             marks = {_mark(entry): entry["t"] for entry in _await(system, lambda e: _mark(e) != "", 4)}
