@@ -20,6 +20,7 @@ from protocol.ports import Link, Message
 from protocol.transport_loop import LINGER_MS, Loop, ZmqLink, descriptor, readable
 
 PATH_MAX = 107  # sun_path
+CLIENTS_MAX = 256  # control clients that are remembered at a time
 
 
 class TransportError(Exception):
@@ -126,8 +127,13 @@ class FrontDoor:
     def _control(self, identity: bytes, raw: bytes) -> None:
         link = self._clients.get(identity)
         if link is None:
-            link = self._clients[identity] = RouterLink(self, identity)
+            link = RouterLink(self, identity)
             self.accept(link)
+            if len(self._clients) >= CLIENTS_MAX:
+                del self._clients[next(iter(self._clients))]  # a ROUTER does not say when its peers go
+        else:
+            del self._clients[identity]
+        self._clients[identity] = link  # the last one that was heard of is the last to be forgotten
         try:
             message = self.endpoints.decoders["party"](raw)
         except ProtocolError as error:

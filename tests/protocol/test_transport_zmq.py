@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import zmq
 
+from protocol import transport_zmq
 from protocol.channel import Channel
 from protocol.codec import Decoder, decode_channel, encode
 from protocol.ports import Journal, Link, Message
@@ -242,6 +244,19 @@ def test_a_control_client_is_served_at_the_door(net: Net, door: Door) -> None:
         client.send(encode(("note", 2, 6)))
         net.until(lambda: len(net.here.got) == 2)
         assert len(door.links) == 1, "one client is one link"
+
+
+def test_the_door_remembers_the_clients_heard_of_last(net: Net, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_zmq, "CLIENTS_MAX", 2)
+    with contextlib.ExitStack() as stack:
+        one, two, three = (stack.enter_context(net.there.loop.context.socket(zmq.DEALER)) for _ in range(3))
+        for number, client in enumerate((one, two, one, three, one, two), 1):
+            client.linger = 0
+            if number in (1, 2, 4):
+                client.connect(door.address)
+            client.send(encode(("note", number, 5)))
+            net.until(lambda number=number: len(net.here.got) == number)  # type: ignore[misc]
+        assert len(door.links) == 4, "two was forgotten when three came, and is new when it comes again"
 
 
 def test_a_second_door_at_the_same_place_is_refused(net: Net, door: Door) -> None:
