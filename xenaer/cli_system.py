@@ -47,20 +47,22 @@ def up(
     from xenaer import local  # noqa: PLC0415
 
     folder = run_dir(run)
-    local.up(spec, folder, transport)
-    out(f"{spec.name} is up: {len(spec.functions)} functions, {len(spec.guests)} guests, run directory {folder}")
     if foreground:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end that comes while it starts counts too
+    local.up(spec, folder, transport)
+    try:
+        out(f"{spec.name} is up: {len(spec.functions)} functions, {len(spec.guests)} guests, run directory {folder}")
+        if foreground:
             signal.pause()
-        except KeyboardInterrupt:
-            out("stopping")
-        finally:
+    except KeyboardInterrupt:
+        out("stopping")
+    finally:
+        if foreground:
             local.down(folder)
 
 
 def down(run: RunOption = None) -> None:
-    """StopError the system."""
+    """Stop the system."""
     from xenaer import local  # noqa: PLC0415
 
     folder = run_dir(run)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -61,11 +62,26 @@ def read_system(run: Path) -> SystemFile:
         raise ControlError(f"{path}: not a system description ({error})") from None
 
 
+def _check_lives(address: str) -> None:
+    """Raises NoSystemError if nobody listens at a local address: the system was killed and has left its files."""
+    if not address.startswith("ipc://"):
+        return
+    path = address.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NoSystemError(f"the system at {path} has ended; start one with: xenaer up") from None
+        except OSError as error:
+            raise ControlError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
 class Control:
     """A blocking client of the hypervisor stub: one request at a time, each with a deadline."""
 
     def __init__(self, address: str, timeout_s: float = TIMEOUT_S) -> None:
-        """Connect and introduce oneself. Raises ControlError."""
+        """Connect and introduce oneself. Raises NoSystemError, ControlError."""
+        _check_lives(address)
         self.address = address
         self.timeout_s = timeout_s
         self._decoder = Decoder(TO_CONTROL)

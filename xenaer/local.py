@@ -57,10 +57,15 @@ def up(host: HostSpec, run: Path, transport: str = "ipc") -> None:
         raise RunDirError(f"{error}; choose a shorter --run directory") from None
     lock = _prepare(run)
     try:
-        _launch(host, run, transport, lock)
-    finally:
-        os.close(lock)  # the launcher has its own by now, and whoever asks must see whether it lives
-    _wait_ready(run, {guest.name for guest in host.guests})
+        try:
+            _launch(host, run, transport, lock)
+        finally:
+            os.close(lock)  # the launcher has its own by now, and whoever asks must see whether it lives
+        _wait_ready(run, {guest.name for guest in host.guests})
+    except KeyboardInterrupt:
+        _wait_described(run)
+        down(run)  # whoever gives up waiting does not want half a system
+        raise
 
 
 def _prepare(run: Path) -> int:
@@ -123,6 +128,13 @@ def _wait_ready(run: Path, guests: set[str]) -> None:
         time.sleep(POLL_S)
     down(run)
     raise LocalError(f"the system was not ready within {START_TIMEOUT_S:.0f} s; see {run / 'launcher.log'}")
+
+
+def _wait_described(run: Path) -> None:
+    """Until the launcher has said where it is, so that it can be ended in order."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while not (system_file(run).exists() or all_ended(run)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
 
 
 def _ready(run: Path, guests: set[str]) -> bool:

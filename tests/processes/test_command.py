@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.running import assert_nothing_left, run_directory
+from tests.processes.running import assert_nothing_left, processes_of, run_directory
 from xenaer.boot import ROOT
+from xenaer.control import TIMEOUT_S
 from xenaer.journal import read_lines
 
 pytestmark = pytest.mark.processes
@@ -99,19 +100,43 @@ def test_the_run_directory_of_a_killed_system_is_taken_over() -> None:
         assert_nothing_left(run)
 
 
+def foreground(run: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "xenaer", "up", "one-nic", "--run", str(run), "--foreground"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def test_up_in_the_foreground_ends_in_order_with_sigterm() -> None:
-    with run_directory() as run:
-        command = [sys.executable, "-m", "xenaer", "up", "one-nic", "--run", str(run), "--foreground"]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with run_directory() as run, foreground(run) as process:
         assert process.stdout is not None
-        with process.stdout:
-            while not catches(process.pid, signal.SIGTERM):
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.send_signal(signal.SIGTERM)
-            assert process.stdout.read().endswith("stopping\n")
+        assert "is up" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "stopping\n"
         assert process.wait(30) == 0
         assert_nothing_left(run)
+
+
+def test_sigterm_while_it_starts_leaves_nothing() -> None:
+    with run_directory() as run, foreground(run) as process:
+        while not catches(process.pid, signal.SIGTERM):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+        assert process.stdout is not None
+        assert "is up" not in process.stdout.read()
+        assert_nothing_left(run)
+
+
+def test_a_command_finds_out_at_once_that_the_system_was_killed() -> None:
+    with run_directory() as run:
+        assert xenaer("up", "one-nic", run=run).returncode == 0
+        os.kill(json.loads((run / "system.json").read_text())["pid"], signal.SIGKILL)
+        while processes_of(run):
+            time.sleep(0.02)
+        begin = time.monotonic()
+        assert "has ended; start one with: xenaer up" in one_line(xenaer("status", run=run))
+        assert time.monotonic() - begin < TIMEOUT_S / 2
+        assert "Linux version" in xenaer("dmesg", run=run).stdout, "what it said before can be read"
 
 
 def catches(pid: int, number: signal.Signals) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,19 @@ def test_refusals_are_errors(stub: FakeStub) -> None:
 
 
 def test_silence_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match=r"no answer from ipc://.* within 0.1 s"):
-        Control(f"ipc://{tmp_path}/nobody", timeout_s=0.1)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(f"{tmp_path}/mute")
+        mute.listen()
+        with pytest.raises(ControlError, match=r"no answer from ipc://.* within 0.1 s"):
+            Control(f"ipc://{tmp_path}/mute", timeout_s=0.1)
+
+
+def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{tmp_path}/left")
+    for name in ("left", "never"):
+        with pytest.raises(NoSystemError, match=f"{name} has ended; start one with: xenaer up"):
+            Control(f"ipc://{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ipc://", "tcp://nowhere"])
