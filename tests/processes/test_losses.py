@@ -124,6 +124,19 @@ def test_a_stopped_guest_does_not_keep_the_system_from_ending() -> None:
         os.kill(view.pid("net1"), signal.SIGSTOP)
 
 
+def test_a_guest_that_is_stopped_behind_the_toolstacks_back_runs_out_of_time() -> None:
+    guests = [guest("mute", nic(0)), guest("net2", nic(1))]
+    with running(flat(guests, timing={"aer_budget_ms": 600})) as view:
+        view.system.ctl("hypervisor", "stop-guest", ["mute"])
+        mark = view.mark()
+        view.dom0("inject", nic(0), 0, COMPLETER_ABORT)
+        view.dom0("inject", nic(1), 0, COMPLETER_ABORT)
+        assert view.outcome(mark, nic(1)) == "recovered"
+        assert view.outcome(mark, nic(0)) == "killed"
+        assert view.wait(mark, "pciback.answer", nic(0))["situation"] == "timeout"
+        view.use("net2")
+
+
 # -- the run directory of a system that has ended badly ---------------------------------------------
 def test_a_killed_launcher_takes_all_along_and_the_next_up_takes_over() -> None:
     with run_directory() as run:

@@ -156,6 +156,7 @@ def asked(runner: Runner) -> list[tuple[str, str, list[Any]]]:
         ("reboot: {guest: bad}", ("hypervisor", "xl", ["reboot", "bad"])),
         ("pause: {guest: bad}", ("hypervisor", "xl", ["pause", "bad"])),
         ("unpause: {guest: bad}", ("hypervisor", "xl", ["unpause", "bad"])),
+        ("stop: {guest: good}", ("hypervisor", "stop-guest", ["good"])),
         ("workload: {guest: good, count: 16}", ("good", "workload", [-1, 16])),
     ],
 )  # fmt: skip
