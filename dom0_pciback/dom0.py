@@ -96,6 +96,7 @@ class Dom0:
     async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
         """The port driver; ``hardened`` saves what it switched on, so that a restore brings it back (H18)."""
         driver = port_driver(core)
+        core.register_driver(driver)
         for dev in core.devices.values():
             if dev.is_bridge:
                 await core.bind(dev, driver)

@@ -169,8 +169,8 @@ class Hypercalls:
         return [await self.pciback.seize(_sbdf(bdf))]
 
     async def pci_release(self, bdf: str, driver: str) -> None:
-        """Unbind from pciback."""
-        await self.pciback.release(_sbdf(bdf), None)
+        """Unbind from pciback; bind to ``driver``, if it is not empty."""
+        await self.pciback.release(_sbdf(bdf), driver)
 
     async def pci_permissive(self, bdf: str) -> None:
         """``permissive`` in sysfs: the guest may write every register (4.2)."""

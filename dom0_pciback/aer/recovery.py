@@ -64,20 +64,20 @@ class Generation(NamedTuple):
 # Rows of each table are tried from top to bottom, each at most once.
 _STEPS_LINUX_7_2 = (
     #    action                runs if status in          or channel in  status becomes   linux-aer.md 4.2
-    Step(Phase.ERROR_DETECTED, ANY,                       NEVER,         KEPT),         # step 2
-    Step(Phase.MMIO_ENABLED,   frozenset({_CAN_RECOVER}), NEVER,         _RECOVERED),   # step 3
-    Step(RESET,                frozenset({_NEED_RESET}),  _FROZEN,       KEPT),         # step 4, failure ends it
-    Step(Phase.SLOT_RESET,     frozenset({_NEED_RESET}),  NEVER,         _RECOVERED),   # step 5
-    Step(Phase.RESUME,         frozenset({_RECOVERED}),   NEVER,         KEPT),         # steps 6 and 7
+    Step(Phase.ERROR_DETECTED, ANY, NEVER, KEPT),  # step 2
+    Step(Phase.MMIO_ENABLED, frozenset({_CAN_RECOVER}), NEVER, _RECOVERED),  # step 3
+    Step(RESET, frozenset({_NEED_RESET}), _FROZEN, KEPT),  # step 4, failure ends it
+    Step(Phase.SLOT_RESET, frozenset({_NEED_RESET}), NEVER, _RECOVERED),  # step 5
+    Step(Phase.RESUME, frozenset({_RECOVERED}), NEVER, KEPT),  # steps 6 and 7
 )
 
 # Older kernels reset before mmio_enabled, only for a frozen channel, and never for a vote (section 14).
 _STEPS_LINUX_6_1 = (
-    Step(Phase.ERROR_DETECTED, ANY,                       NEVER,         KEPT),
-    Step(RESET,                NEVER,                     _FROZEN,       KEPT),
-    Step(Phase.MMIO_ENABLED,   frozenset({_CAN_RECOVER}), NEVER,         _RECOVERED),
-    Step(Phase.SLOT_RESET,     frozenset({_NEED_RESET}),  NEVER,         _RECOVERED),
-    Step(Phase.RESUME,         frozenset({_RECOVERED}),   NEVER,         KEPT),
+    Step(Phase.ERROR_DETECTED, ANY, NEVER, KEPT),
+    Step(RESET, NEVER, _FROZEN, KEPT),
+    Step(Phase.MMIO_ENABLED, frozenset({_CAN_RECOVER}), NEVER, _RECOVERED),
+    Step(Phase.SLOT_RESET, frozenset({_NEED_RESET}), NEVER, _RECOVERED),
+    Step(Phase.RESUME, frozenset({_RECOVERED}), NEVER, KEPT),
 )
 
 _NO_AER_DRIVER, _NONE = ErsResult.NO_AER_DRIVER, ErsResult.NONE
@@ -88,9 +88,9 @@ GENERATIONS = {
     generation.name: generation
     for generation in (
         #          name            steps             driverless      drivers  bridge
-        Generation("linux-7.2",    _STEPS_LINUX_7_2, _NO_AER_DRIVER, True,    False),
-        Generation("linux-6.1",    _STEPS_LINUX_6_1, _NO_AER_DRIVER, False,   True),
-        Generation("linux-2.6.27", _STEPS_LINUX_6_1, _NONE,          False,   False),
+        Generation("linux-7.2", _STEPS_LINUX_7_2, _NO_AER_DRIVER, True, False),
+        Generation("linux-6.1", _STEPS_LINUX_6_1, _NO_AER_DRIVER, False, True),
+        Generation("linux-2.6.27", _STEPS_LINUX_6_1, _NONE, False, False),
     )
 }
 
@@ -116,9 +116,7 @@ async def pcie_do_recovery(core: PciCore, generation: Generation, dev: PciDev, s
     return status
 
 
-async def _run_steps(
-    core: PciCore, generation: Generation, bridge: PciDev, state: ChannelState
-) -> tuple[int, bool]:
+async def _run_steps(core: PciCore, generation: Generation, bridge: PciDev, state: ChannelState) -> tuple[int, bool]:
     """Interpret the table: the final status, and whether the resume step ran."""
     status: int = _CAN_RECOVER
     for action, status_in, channel_in, becomes in generation.steps:
@@ -152,8 +150,7 @@ async def broadcast(
             vote = await (report_mmio_enabled if phase is Phase.MMIO_ENABLED else report_slot_reset)(core, dev)
         if vote is not None:
             status = merge(status, vote)
-        kernel.trace("recovery.vote", dev.name, phase, "" if vote is None else result_name(vote),
-                     result_name(status))
+        kernel.trace("recovery.vote", dev.name, phase, "" if vote is None else result_name(vote), result_name(status))
     return status
 
 

@@ -29,6 +29,7 @@ class PciCore:
         self._read = hierarchy.read
         self._write = hierarchy.write
         self.devices: dict[Sbdf, PciDev] = {}
+        self.drivers: dict[str, PciDriver] = {}
         enumerate_devices(self)
 
     # -- configuration space -------------------------------------------------------------------
@@ -51,6 +52,10 @@ class PciCore:
     def walk_bus(self, bridge: PciDev) -> tuple[PciDev, ...]:
         """Everything below ``bridge``, without it, depth first (``pci_walk_bus``)."""
         return bridge.below
+
+    def register_driver(self, driver: PciDriver) -> None:
+        """``pci_register_driver``, without a match table: who wants a device bound to it says so."""
+        self.drivers[driver.name] = driver
 
     async def bind(self, dev: PciDev, driver: PciDriver) -> int:
         """Bind ``driver`` under the device lock; 0, -16 if another one is bound, or what ``probe`` returned."""

@@ -28,9 +28,7 @@ D3HOT = 3
 async def pcie_flr(core: PciCore, dev: PciDev) -> int:
     """Function Level Reset, whether or not the function says that it can; 0 or -25 (never ready again)."""
     if not await pci_wait_for_pending_transaction(core, dev):
-        core.printk(
-            ERR, dev, "timed out waiting for pending transaction; performing function level reset anyway"
-        )
+        core.printk(ERR, dev, "timed out waiting for pending transaction; performing function level reset anyway")
     ready_at_once = core.read(dev, HEADER.STATUS, 2) & STATUS_IMM_READY
     core.update(dev, dev.exp + EXP.DEVCTL, 2, 0, EXP_DEVCTL_FLR)
     if ready_at_once:
@@ -118,6 +116,11 @@ RESET_METHODS = (
     ResetMethod("pm", _has_pm_reset, pci_pm_reset),
     ResetMethod("bus", _is_alone_on_bus, pci_parent_bus_reset),
 )
+
+
+def has_reset_method(core: PciCore, dev: PciDev) -> bool:
+    """sysfs shows a ``reset`` file for the function (``pci_reset_supported``)."""
+    return any(method.offered(core, dev) for method in RESET_METHODS)
 
 
 async def reset_function_locked(core: PciCore, dev: PciDev) -> tuple[int, str]:

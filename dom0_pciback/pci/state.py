@@ -15,6 +15,7 @@ from protocol.registers import Reg
 if TYPE_CHECKING:
     from dom0_pciback.pci.core import PciCore
 
+
 class HeaderRange(NamedTuple):
     """Header dwords ``last`` down to ``first`` restored together; ``force`` writes even equal values."""
 
@@ -75,9 +76,7 @@ def _read(core: PciCore, dev: PciDev, base: int, registers: tuple[Reg, ...]) -> 
     if not base:
         return ()
     return tuple(
-        (base + reg, reg.width, core.read(dev, base + reg, reg.width))
-        for reg in registers
-        if reg.exists_in(dev.kind)
+        (base + reg, reg.width, core.read(dev, base + reg, reg.width)) for reg in registers if reg.exists_in(dev.kind)
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kernel_stub.kernel import WARNING, Kernel
+from kernel_stub.kernel import Kernel
 from kernel_stub.sync import WaitQueue
 from protocol.channel import Channel
 from protocol.sharedinfo import PCIB_ACTIVE, PCIF_ACTIVE
@@ -37,6 +37,7 @@ class BackendEvents:
         "op_active",
         "op_pending",
         "queue_op",
+        "reply_equals_request",
         "spurious",
         "spurious_events",
     )  # fmt: skip
@@ -50,6 +51,7 @@ class BackendEvents:
         self.op_pending = False  # _PCIB_op_pending: an AER request waits for its answer
         self.eoi_pending = False  # _EOI_pending
         self.events = self.spurious_events = self.jiffies_delayed = 0
+        self.reply_equals_request = 0  # answers that may be the request's own state, never overwritten (H9)
         self.spurious = 0
         self._held = False
         self._delayed = False
@@ -108,13 +110,10 @@ class BackendEvents:
             self.handle_event()
 
     def statistics(self) -> dict[str, int]:
-        """Counters as the xenbus device's sysfs shows them (8.2)."""
+        """Counters as the xenbus device's sysfs shows them (8.2), and the one of H9."""
         return {
             "events": self.events,
             "spurious_events": self.spurious_events,
             "jiffies_eoi_delayed": self.jiffies_delayed,
+            "aer_reply_equals_request": self.reply_equals_request,
         }
-
-    def warn_storm(self) -> None:
-        """One line for a guest that rings without reason (X13)."""
-        self.kernel.printk(WARNING, f"xen-pciback: {self.spurious_events} spurious events")

@@ -11,7 +11,7 @@ from typing import Any
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
-from dom0_pciback.pci.reset import reset_function_locked
+from dom0_pciback.pci.reset import has_reset_method, reset_function_locked
 from dom0_pciback.pciback.backend import XenPcibkDevice
 from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
@@ -52,6 +52,7 @@ class Pciback:
     def use_handlers(self, handlers: ErrorHandlers) -> None:
         """Install the four error callbacks (``handlers``), which need this object to be there first."""
         self.driver = PciDriver(DRIVER_NAME, handlers, self._probe, self._remove)
+        self.core.register_driver(self.driver)
 
     async def start(self) -> None:
         """Seize what the host file gives to pciback, all at once; then wait for backend devices."""
@@ -75,9 +76,12 @@ class Pciback:
             raise RpcError(f"pciback does not take {sbdf}")
         return before
 
-    async def release(self, sbdf: Sbdf, driver: PciDriver | None) -> None:
-        """Unbind a device that no guest has; bind ``driver`` if there is one. Raises RpcError."""
+    async def release(self, sbdf: Sbdf, name: str) -> None:
+        """Unbind a device that no guest has; bind the driver ``name`` ("": none). Raises RpcError."""
         dev = self._device(sbdf)
+        driver = self.core.drivers.get(name)
+        if name and driver is None:
+            raise RpcError(f"no driver {name!r} in dom0; allowed: {', '.join(self.core.drivers)}")
         psdev = self.slots.get(sbdf)
         if psdev is None or psdev.pdev is not None:
             raise RpcError(f"{sbdf} is {'in use' if psdev else 'not bound to pciback'}")
@@ -116,12 +120,17 @@ class Pciback:
         too (errata 9.2 no. 13, 19): nobody touches it in between, and ``hw_reset`` does all of this. A faulty one
         waits for an operator's reset.
         """
+        failed = ""
         async with psdev.dev.device_lock:
             if not (psdev.clean or psdev.faulty or stub_resets):
-                await reset_function_locked(self.core, psdev.dev)
+                offered = has_reset_method(self.core, psdev.dev)
+                rc, _ = await reset_function_locked(self.core, psdev.dev)
+                failed = f"reset failed ({rc})" if rc and offered else ""
                 psdev.restore_seized()
             psdev.disable_msi()
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
+        if failed and not self.profile.has(Defect.D25):
+            await self.mark_faulty(psdev, failed)
         self.progress.wake_all()  # who waits to have it may have it
 
     # -- guests --------------------------------------------------------------------------------

@@ -107,6 +107,14 @@ def test_pci_release_and_seize(host: Host) -> None:
     assert dict(host.dom0_call("pci_slots"))[CARD_1] == "pciback"
 
 
+def test_pci_release_to_a_driver_of_dom0(host: Host) -> None:
+    with pytest.raises(RpcError, match="no driver 'ixgbe' in dom0; allowed: pcieport, pciback"):
+        host.dom0_call("pci_release", CARD_1, "ixgbe")
+    assert dict(host.dom0_call("pci_slots"))[CARD_1] == "pciback", "as it was"
+    host.dom0_call("pci_release", CARD_1, "pciback")
+    assert dict(host.dom0_call("pci_slots"))[CARD_1] == "pciback"
+
+
 def test_pci_release_of_a_device_in_use_is_refused(host: Host) -> None:
     with pytest.raises(RpcError, match="in use"):
         host.dom0_call("pci_release", CARD, "")

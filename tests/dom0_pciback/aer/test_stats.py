@@ -34,9 +34,7 @@ def test_7_2_the_example() -> None:
         ("aer_dev_fatal", Severity.FATAL, "dev_fatal_errs", "TOTAL_ERR_FATAL"),
     ],
 )
-def test_7_2_uncorrectable_files_list_23_names_in_order(
-    file: str, severity: Severity, array: str, total: str
-) -> None:
+def test_7_2_uncorrectable_files_list_23_names_in_order(file: str, severity: Severity, array: str, total: str) -> None:
     stats = AerStats()
     stats.count_device(severity, 0x80000802)
     lines = device_file(stats, file).splitlines()

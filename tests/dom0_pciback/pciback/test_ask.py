@@ -65,6 +65,16 @@ def test_h8_none_and_disconnect(pair: Pair, guest: Hostile, value: int, situatio
     pair.rest()
 
 
+def test_h9_an_answer_equal_to_the_request_is_taken_and_counted(pair: Pair, guest: Hostile) -> None:
+    for value, count in ((ChannelState.FROZEN, 1), (3, 1), (ChannelState.FROZEN, 2)):
+        task = pair.asking(ED, FROZEN)
+        pair.world.settle(1)
+        guest.answer(value)
+        pair.world.settle(1)
+        assert task.result == (Situation.ANSWER_VALID, value)
+        assert pair.events.statistics()["aer_reply_equals_request"] == count
+
+
 @pytest.mark.parametrize("value", [2, 3, 5])
 def test_h8_valid_answers(pair: Pair, guest: Hostile, value: int) -> None:
     task = pair.asking(SR)

@@ -86,6 +86,19 @@ def test_d24_permissive_survives_in_the_linux_profile() -> None:
     assert host.psdev().conf.permissive
 
 
+@pytest.mark.parametrize(("profile", "faulty"), [("hardened", "reset failed (-25)"), ("linux", "")])
+def test_d25_what_does_not_come_back_from_its_reset_is_assignable_in_linux_only(profile: str, faulty: str) -> None:
+    host = Host(make_host(profile=profile))
+    psdev = host.psdev()
+    assert host.dom0.hierarchy is not None
+    host.dom0.hierarchy.functions[Sbdf.parse(CARD)].spec.ready_ms = -1
+    host.guest.state(0)
+    host.settle(120_000)
+    assert psdev.pdev is None
+    assert psdev.faulty == faulty
+    assert host.read("/libxl/pci/0000-01-00-0/fault") == (faulty or None)
+
+
 def test_guest_addresses_and_back(host: Host) -> None:
     pciback, domid = host.dom0.pciback, host.guest.domid
     assert pciback.resolve(domid, 0) == Sbdf.parse(CARD)
