@@ -109,9 +109,7 @@ def find_extended(data: bytes, cap_id: int) -> int:
     """``pci_find_ext_capability``: offset, 0 if there is none."""
     if len(data) <= EXTENDED:
         return 0
-    return _walk(
-        EXTENDED, lambda at: ((head := _word(data, at, 4)) & 0xFFFF == cap_id, head >> 20)
-    )
+    return _walk(EXTENDED, lambda at: ((head := _word(data, at, 4)) & 0xFFFF == cap_id, head >> 20))
 
 
 def _walk(at: int, look: Callable[[int], tuple[bool, int]]) -> int:

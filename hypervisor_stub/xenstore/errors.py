@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-ERROR_NAMES = frozenset({
-    "EINVAL", "EACCES", "EEXIST", "EISDIR", "ENOENT", "ENOMEM", "ENOSPC", "EIO",
-    "ENOTEMPTY", "ENOSYS", "EROFS", "EBUSY", "EAGAIN", "EISCONN", "E2BIG", "EPERM",
-})
+ERROR_NAMES = frozenset(
+    {
+        "EINVAL",
+        "EACCES",
+        "EEXIST",
+        "EISDIR",
+        "ENOENT",
+        "ENOMEM",
+        "ENOSPC",
+        "EIO",
+        "ENOTEMPTY",
+        "ENOSYS",
+        "EROFS",
+        "EBUSY",
+        "EAGAIN",
+        "EISCONN",
+        "E2BIG",
+        "EPERM",
+    }
+)
 
 
 class XenStoreError(Exception):

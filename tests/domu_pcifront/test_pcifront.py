@@ -23,9 +23,7 @@ def devices(host: Host) -> Any:
 
 def front_writes(host: Host, name: str) -> int:
     """How often the guest wrote a node of its directory."""
-    return sum(
-        message[0] == "xs_write" and message[3].endswith(f"/{name}") for message in host.guest.link.sent
-    )
+    return sum(message[0] == "xs_write" and message[3].endswith(f"/{name}") for message in host.guest.link.sent)
 
 
 def alive(host: Host) -> None:

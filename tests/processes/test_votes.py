@@ -55,11 +55,7 @@ CASES = [
     Case("nonfatal", {"mmio": "DISCONNECT"}, "killed", (ED, MMIO)),
     Case("nonfatal", {"mmio": "NONE"}, "killed", (ED, MMIO)),
     # slot_reset: only RECOVERED is enough
-    *(
-        Case(severity, {**AFTER_RESET, "slot_reset": vote}, "killed", (ED, RESET))
-        for severity in BIT
-        for vote in VOTES
-    ),
+    *(Case(severity, {**AFTER_RESET, "slot_reset": vote}, "killed", (ED, RESET)) for severity in BIT for vote in VOTES),
 ]
 OVER_TCP = {0, 1, 2, 4, 6, 9, 12, 19}
 

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.ids import Sbdf, devfn
 
-SBDFS = st.builds(
-    Sbdf, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)
-)
+SBDFS = st.builds(Sbdf, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7))
 
 
 @pytest.mark.parametrize(

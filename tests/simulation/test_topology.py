@@ -24,9 +24,7 @@ def switch_host(*guests: GuestSpec, **options: Any) -> HostSpec:
     nics = {NIC0: "nic", DISK: "block", NIC1: "nic"}
     down = dict(zip(DOWN, (3, 4, 5), strict=True))
     functions = [root_port(ROOT, 1, last=5), *switch(UPSTREAM, ROOT, 2, down)]
-    functions += [
-        endpoint(bdf, port, model=model) for (bdf, model), port in zip(nics.items(), DOWN, strict=True)
-    ]
+    functions += [endpoint(bdf, port, model=model) for (bdf, model), port in zip(nics.items(), DOWN, strict=True)]
     return host(functions, guests, **options)
 
 

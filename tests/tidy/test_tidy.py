@@ -115,14 +115,22 @@ def test_lines_are_short() -> None:
 
 
 def test_nothing_is_marked_as_unfinished() -> None:
-    violations = [f"{name}:{number}: {line.strip()}" for name in texts() for number, line in lines(name)
-                  if UNFINISHED.search(line)]
+    violations = [
+        f"{name}:{number}: {line.strip()}"
+        for name in texts()
+        for number, line in lines(name)
+        if UNFINISHED.search(line)
+    ]
     assert not violations, report(violations)
 
 
 def test_no_traces_of_one_machine() -> None:
-    violations = [f"{name}:{number}: {line.strip()}" for name in texts() for number, line in lines(name)
-                  if MACHINE_PATH.search(line)]
+    violations = [
+        f"{name}:{number}: {line.strip()}"
+        for name in texts()
+        for number, line in lines(name)
+        if MACHINE_PATH.search(line)
+    ]
     assert not violations, report(violations)
 
 

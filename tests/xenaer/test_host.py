@@ -120,7 +120,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
 
 def test_overlapping_ranges(tmp_path: Path) -> None:
     text = TOP + (
-        '  - root_port: 00:1c.0\n    devices:\n      - switch: 01:00.0\n        ports:\n'
+        "  - root_port: 00:1c.0\n    devices:\n      - switch: 01:00.0\n        ports:\n"
         "          - {port: 02:00.0, devices: [{nic: 05:00.0}]}\n"
         "  - root_port: 00:1d.0\n    devices: [{nic: 03:00.0}]\n"
     )

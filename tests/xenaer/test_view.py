@@ -152,8 +152,7 @@ def test_resets_of_the_toolstack_are_not_told() -> None:
 def test_two_guests_asked_at_once_have_times_of_their_own() -> None:
     """H1: the wait is per device."""
     asks = [
-        record(1 + n / 1000, "dom0", "pciback.ask", bdf, phase="resume", state=1)
-        for n, bdf in enumerate((NIC0, NIC1))
+        record(1 + n / 1000, "dom0", "pciback.ask", bdf, phase="resume", state=1) for n, bdf in enumerate((NIC0, NIC1))
     ]
     answers = [
         record(1 + n / 100, "dom0", "pciback.answer", bdf, phase="resume", answer=1, situation="answer-none")
