@@ -62,6 +62,7 @@ class Loop:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._dirty: dict[Source, None] = {}
+        self._links: dict[ZmqLink, None] = {}
         self._first_looks: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add_reader(self._wake, lambda: None)
@@ -84,9 +85,10 @@ class Loop:
         """
         self._dirty[link] = None
 
-    def unmark(self, link: Source) -> None:
+    def forget(self, link: ZmqLink) -> None:
         """``link`` is closed."""
         self._dirty.pop(link, None)
+        self._links.pop(link, None)
 
     # -- running -------------------------------------------------------------------------------
     def run(self) -> None:
@@ -113,20 +115,22 @@ class Loop:
 
     def close(self) -> None:
         """Close all links and the context; what was sent has a moment to leave, an orderly "stop" for instance."""
+        for link in list(self._links):
+            link.close()
         self._epoll.close()
         os.close(self._wake)
         self.context.destroy(linger=LINGER_MS)
 
     def _take_in(self) -> bool:
-        """One message of each marked link that has one; False if none had."""
+        """One message of each marked link that has one; False if there is nothing more to be done before a wait."""
+        found = bool(self._first_looks)
         while self._first_looks:  # only now: whoever has the link has said by now what is to happen
             self._first_looks.pop()()
         dirty, self._dirty = self._dirty, {}
-        found = False
         for link in dirty:
             if link.receive():
                 found = True
-        return found
+        return found or bool(self._dirty)
 
     def _wait(self) -> None:
         """Wait for descriptors or the next timer. Whoever is about to be idle first makes its journal safe."""
@@ -153,6 +157,7 @@ class Loop:
                 link.lost("connection lost")
 
         self.add_reader(fd, changed)
+        self._links[link] = None
         self._first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
         return fd
 
@@ -262,11 +267,13 @@ class ZmqLink:
         if self.closed:
             return
         self.closed = True
-        self.loop.unmark(self)
+        self.loop.forget(self)
         self.loop.remove_reader(self._fd)
         self.loop.remove_reader(self._monitor_fd)
-        self.socket.get_monitor_socket().close(linger=0)  # the one that there is; what follows only forgets it
+        monitor = self.socket.get_monitor_socket()  # the one that there is
+        # In this order: with nobody to take them, ZeroMQ's thread waits for ever with the next event, lock in hand.
         self.socket.disable_monitor()
+        monitor.close(linger=0)
         self.socket.close(linger=LINGER_MS)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -293,6 +296,43 @@ def _knock(address: str) -> None:
         status = 0
     finally:
         os._exit(status)
+
+
+@pytest.mark.processes
+def test_both_ends_may_close_at_the_same_moment() -> None:
+    """In a process of its own: what this looks for stops ZeroMQ's thread and ours for ever."""
+    pid = os.fork()
+    if pid == 0:
+        _close_both(400)
+    end = time.monotonic() + 30
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert ended == (pid, 0)
+
+
+def _close_both(times: int) -> None:
+    status = 1
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            net = Net(f"ipc://{folder}")
+            for _ in range(times):
+                left, right = net.pair()
+                ready = threading.Barrier(2)
+                other = threading.Thread(target=_close_at, args=(ready, right))
+                other.start()
+                _close_at(ready, left)
+                other.join()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _close_at(ready: threading.Barrier, link: ZmqLink) -> None:
+    ready.wait()
+    link.close()
 
 
 # -- addresses -----------------------------------------------------------------------------------
