@@ -20,6 +20,7 @@ from xenaer.journal import Entry
 from xenaer.run_files import system_file
 
 AER_AT = 0x100  # first extended capability
+TRANSPORTS = ("ipc", "tcp")
 PATIENCE_S = 20.0  # generous: nothing here asserts that something is fast
 POLL_S = 0.01
 
@@ -183,10 +184,19 @@ def started(host: HostSpec, run: Path, transport: str = "ipc") -> Iterator[Runni
         view = Running(run)
         try:
             yield view
+        except Exception as error:
+            error.add_note(last_words(view))
+            raise
         finally:
             view.system.close()
     finally:
         local.down(run)
+
+
+def last_words(view: Running) -> str:
+    """For whoever reads about a failed test: the launcher's log, and the journal's end."""
+    log = view.run / "launcher.log"
+    return f"{log.read_text() if log.exists() else 'no launcher.log'}\n{view.tail()}"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.running import assert_nothing_left, processes_of, run_directory
+from tests.processes.running import TRANSPORTS, assert_nothing_left, processes_of, run_directory
 from xenaer.boot import ROOT
 from xenaer.control import TIMEOUT_S
 from xenaer.journal import read_lines
@@ -60,7 +60,7 @@ def test_run_of_a_campaign_reports_every_step() -> None:
     assert "26 of 26 steps as expected" in result.stdout
 
 
-@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_up_status_xl_touch_dmesg_and_down(transport: str) -> None:
     with run_directory() as run:
         assert xenaer("up", "one-nic", "--transport", transport, run=run).returncode == 0

@@ -14,7 +14,7 @@ import pytest
 from protocol.topology import AssignmentSpec, GuestDriverSpec, GuestSpec, HostSpec
 from protocol.xenbus import XenbusState
 from tests.processes.hosts import BUDGET_MS, flat, guest, nic
-from tests.processes.running import PATIENCE_S, Running, running
+from tests.processes.running import PATIENCE_S, TRANSPORTS, Running, running
 from xenaer.control import Control, ControlError
 
 pytestmark = pytest.mark.processes
@@ -103,9 +103,9 @@ class Traffic:
         assert self.rounds > 0
 
 
-@pytest.fixture(scope="module")
-def view() -> Iterator[Running]:
-    with running(failing_guests()) as view:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def view(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running(failing_guests(), request.param) as view:
         yield view
 
 
@@ -167,8 +167,9 @@ def serve(view: Running, bdf: str) -> None:
 
 
 # -- H13: a guest that is still connecting -------------------------------------------------------
-def test_h13_a_connecting_guest_is_not_killed_before_its_grace_ends() -> None:
-    with running(flat([guest("young", nic(0), autostart=False)])) as view:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_h13_a_connecting_guest_is_not_killed_before_its_grace_ends(transport: str) -> None:
+    with running(flat([guest("young", nic(0), autostart=False)]), transport) as view:
         pid = create_and_stop(view, "young")
         mark = view.mark()
         view.dom0("inject", nic(0), 0, UNSUPPORTED_REQUEST)
@@ -180,9 +181,10 @@ def test_h13_a_connecting_guest_is_not_killed_before_its_grace_ends() -> None:
         view.use("young")
 
 
-def test_h13_a_guest_that_does_not_connect_within_its_grace_is_killed() -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_h13_a_guest_that_does_not_connect_within_its_grace_is_killed(transport: str) -> None:
     host = flat([guest("late", nic(0), autostart=False), guest("fresh")], timing={"connect_grace_ms": 2000})
-    with running(host) as view:
+    with running(host, transport) as view:
         pid = create_and_stop(view, "late")
         view.system.advance(2100)
         mark = view.mark()
@@ -193,9 +195,10 @@ def test_h13_a_guest_that_does_not_connect_within_its_grace_is_killed() -> None:
         serve(view, nic(0))
 
 
-def test_a_pv_guest_without_frontend_is_killed_like_hvm() -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_pv_guest_without_frontend_is_killed_like_hvm(transport: str) -> None:
     devices = [AssignmentSpec(nic(0), GuestDriverSpec("xnic", {}))]
-    with running(flat([GuestSpec("bare", front=False, devices=devices), guest("fresh")], 1)) as view:
+    with running(flat([GuestSpec("bare", front=False, devices=devices), guest("fresh")], 1), transport) as view:
         view.wait(0, "pciback.export", nic(0))
         mark = view.mark()
         view.dom0("inject", nic(0), 0, UNSUPPORTED_REQUEST)

@@ -12,13 +12,20 @@ import pytest
 
 from protocol.topology import HostSpec
 from tests.processes.hosts import flat, guest, nic
-from tests.processes.running import Running, assert_nothing_left, processes_of, run_directory, running, started
+from tests.processes.running import (
+    TRANSPORTS,
+    Running,
+    assert_nothing_left,
+    processes_of,
+    run_directory,
+    running,
+    started,
+)
 from xenaer import local
 from xenaer.control import Control
 
 pytestmark = pytest.mark.processes
 
-TRANSPORTS = ("ipc", "tcp")
 COMPLETER_ABORT = 1 << 15
 WITHIN_S = 1.0  # instead of the seconds that a timeout would take
 

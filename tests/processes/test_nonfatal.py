@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.processes.hosts import flat, guest, nic, root_port
-from tests.processes.running import Running, running
+from tests.processes.running import TRANSPORTS, Running, running
 
 pytestmark = pytest.mark.processes
 
@@ -48,7 +48,7 @@ def guest_log() -> list[str]:
     return lines
 
 
-@pytest.fixture(scope="module", params=["ipc", "tcp"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def view(request: pytest.FixtureRequest) -> Iterator[Running]:
     with running(flat([guest("net1", NIC)]), request.param) as view:
         yield view

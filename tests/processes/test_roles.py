@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes.running import PATIENCE_S, assert_nothing_left, run_directory
+from tests.processes.running import PATIENCE_S, TRANSPORTS, assert_nothing_left, run_directory
 from xenaer.boot import ROOT, data_dir
 from xenaer.control import Control, ControlError
 
@@ -58,7 +58,7 @@ def until_verified(door: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_three_roles_make_a_system_and_end_with_sigterm(transport: str) -> None:
     with run_directory() as run, ExitStack() as stack:
         door = door_of(transport, run)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.processes.hosts import shipped
-from tests.processes.running import Running, running
+from tests.processes.running import TRANSPORTS, Running, running
 
 pytestmark = pytest.mark.processes
 
@@ -31,7 +31,7 @@ SCOPES = {
 GUEST_OF = {NIC0: "net1", DISK0: "net1", NIC1: "win1", CARD1: "lab1"}
 
 
-@pytest.fixture(scope="module", params=["ipc", "tcp"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def view(request: pytest.FixtureRequest) -> Iterator[Running]:
     with running(shipped("switch"), request.param) as view:
         yield view
@@ -80,7 +80,7 @@ def test_ports_are_restored_after_a_reset_of_the_link_above_them(view: Running) 
 
 
 # -- two guests, one fails, one recovers -----------------------------------------------------------
-@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_one_of_two_guests_below_a_switch_fails_and_the_other_recovers(transport: str) -> None:
     host = shipped("switch")
     lab = next(guest for guest in host.guests if guest.name == "lab1")

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.topology import HostSpec
 from tests.processes.hosts import flat, guest, nic
-from tests.processes.running import Running, running
+from tests.processes.running import TRANSPORTS, Running, running
 
 pytestmark = pytest.mark.processes
 
@@ -39,9 +39,9 @@ def host() -> HostSpec:
     return flat([*guests, guest("fresh")], SPARE + 1)
 
 
-@pytest.fixture(scope="module")
-def view() -> Iterator[Running]:
-    with running(host()) as view:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def view(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running(host(), request.param) as view:
         yield view
 
 
@@ -100,9 +100,10 @@ def test_an_attach_of_a_second_device_does_not_disturb_the_recovery(view: Runnin
     view.xl_good("pci-detach", name, nic(SPARE))
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_second_error_during_a_recovery_means_another_round(phase: str) -> None:
-    with running(host()) as view:
+def test_a_second_error_during_a_recovery_means_another_round(phase: str, transport: str) -> None:
+    with running(host(), transport) as view:
         name, bdf, mark = begin(view, phase)
         view.dom0("inject", bdf, 0, COMPLETION_TIMEOUT)
 
@@ -136,7 +137,7 @@ def test_a_destroy_during_a_recovery_is_no_kill_and_the_device_counts_as_detache
 
 
 # -- what follows the end of a domain --------------------------------------------------------------
-@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_on_crash_and_on_reboot_restart_make_a_new_domain_that_works(transport: str) -> None:
     guests = [guest("net1", nic(0), on_crash="restart"), guest("mute", nic(1), "silent", on_crash="restart")]
     with running(flat(guests), transport) as view:
@@ -158,12 +159,13 @@ def test_on_crash_and_on_reboot_restart_make_a_new_domain_that_works(transport: 
         view.use("net1")
 
 
-def test_on_crash_destroy_and_preserve() -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_on_crash_destroy_and_preserve(transport: str) -> None:
     guests = [
         guest("gone", nic(0), "scripted", options={"fail": {"error_detected": "panic"}}),
         guest("kept", nic(1), "silent", on_crash="preserve"),
     ]
-    with running(flat(guests)) as view:
+    with running(flat(guests), transport) as view:
         mark = view.mark()
         view.dom0("inject", nic(0), 0, COMPLETER_ABORT)
         view.wait(mark, "domain.destroy", "gone")
