@@ -110,10 +110,17 @@ def _launch(host: HostSpec, run: Path, transport: str, lock: int) -> None:
             stderr=log,
             pass_fds=(lock,),
             cwd=activate(),
+            env=os.environ | _module_path(),
         )
     process.communicate(HOST.dump_json(host))
     if process.returncode:
         raise LocalError(f"the launcher did not start: {_last_words(run)}")
+
+
+def _module_path() -> dict[str, str]:
+    """``PYTHONPATH`` as it is meant here: relative entries must not follow the launcher to its directory."""
+    entries = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, entries.split(os.pathsep)))} if entries else {}
 
 
 def _wait_ready(run: Path, guests: set[str]) -> None:

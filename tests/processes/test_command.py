@@ -144,3 +144,30 @@ def catches(pid: int, number: signal.Signals) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> number - 1 & 1)
+
+
+OWN_CAMPAIGN = """
+name: own
+host: own.yaml
+steps:
+  - wait: {connected: net1}
+  - inject: {device: nic0, errors: [MalfTLP]}
+  - expect: {verdict: {device: nic0, outcome: recovered}, within_s: 30}
+  - expect: {log: {line: running again, party: net1}, within_s: 10}
+"""
+
+
+@pytest.mark.parametrize("world", ["processes", "simulation"])
+def test_the_driver_of_the_readme_works_from_a_folder_of_its_own(tmp_path: Path, world: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "mymodule.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    host = (ROOT / "hosts" / "one-nic.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(host.replace("driver: xnic", "driver: mymodule:MyDriver"))
+    (tmp_path / "s.yaml").write_text(OWN_CAMPAIGN)
+    command = [sys.executable, "-m", "xenaer", "run", "s.yaml", "--world", world]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}."}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "4 of 4 steps as expected" in result.stdout
