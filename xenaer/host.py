@@ -79,7 +79,7 @@ class _Reader:
         timing = TimingSpec(**{f.name: getattr(form.timing, f.name) for f in fields(TimingSpec)})
         return HostSpec(
             name=form.name, functions=list(self.functions.values()), guests=guests, profile=form.profile,
-            kernel=form.kernel, defects=form.defects, passthrough=form.passthrough, timing=timing, seed=form.seed,
+            kernel=form.kernel, defects=form.defects, timing=timing, seed=form.seed,
         )  # fmt: skip
 
     # -- hierarchy -----------------------------------------------------------------------------

@@ -110,7 +110,6 @@ class HostForm(Form):
     defects: list[Annotated[str, Field(pattern=r"^D([1-9]|1[0-9]|2[0-6])$")]] = Field(
         default_factory=list, description="defects of the real code to have besides those of the profile"
     )
-    passthrough: bool = Field(False, description="pciback shows real addresses instead of virtual slots")
     seed: int = Field(1, ge=0, le=2**63 - 1)
     hierarchy: list[RootPortForm]
     guests: list[GuestForm] = Field(default_factory=list)
