@@ -36,6 +36,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in OURS:
             raise
-        sys.stderr.write(f"xenaer: the Python package {error.name!r} is missing; install it with: pip install xenaer\n")
+        sys.stderr.write(
+            f"xenaer: the Python package {error.name!r} is missing; in the project's folder: pip install .\n"
+        )
         sys.exit(2)
     sys.exit(run(sys.argv[1:]))

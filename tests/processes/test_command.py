@@ -90,6 +90,12 @@ def test_a_run_directory_that_is_a_file_is_refused() -> None:
         assert "run directory" in one_line(xenaer("up", "one-nic", run=file))
 
 
+def test_a_missing_dependency_is_named() -> None:
+    command = [sys.executable, "-S", "-m", "xenaer", "status"]  # -S: nothing that pip has installed
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert "the Python package 'typer' is missing" in one_line(result)
+
+
 def test_the_run_directory_of_a_killed_system_is_taken_over() -> None:
     with run_directory() as run:
         assert xenaer("up", "one-nic", run=run).returncode == 0
