@@ -15,33 +15,15 @@ from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import Work
 from protocol.codec import Decoder, encode
 from protocol.messages import TO_CONTROL, TO_DOM0, TO_DOMU, TO_HYPERVISOR, TO_SUPERVISOR
-from protocol.ports import Message, Record
+from protocol.ports import Message
 from protocol.topology import GUEST, AssignmentSpec, FunctionSpec, GuestDriverSpec, GuestSpec, HostSpec, TimingSpec
 from protocol.xenbus import BACKEND_ROOT, backend_dir, frontend_dir
+from tests.kernel_stub.world import ListJournal, ManualClock
 
 CARD = "0000:03:00.0"
 CARD_1 = "0000:03:00.1"
 SPARE = "0000:04:00.0"
 VOCABULARY = {"dom0": TO_DOM0, "domu": TO_DOMU, "supervisor": TO_SUPERVISOR, "control": TO_CONTROL}
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.time = 0
-
-    def now(self) -> int:
-        return self.time
-
-
-class ListJournal:
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-
-    def flush(self) -> None:
-        return None
 
 
 class FakeLink:

@@ -12,7 +12,8 @@ from hypervisor_stub.event_channels import FIRST_PORT, MAX_PORTS, EventChannels,
 from hypervisor_stub.grants import FIRST_REF, GrantTables
 from kernel_stub.kernel import Kernel
 from kernel_stub.rpc import RpcError
-from tests.hypervisor_stub.fakes import ListJournal, ManualClock, make_guest
+from tests.hypervisor_stub.fakes import make_guest
+from tests.kernel_stub.world import ListJournal, ManualClock
 
 PAGE = bytes(4096)
 

@@ -34,6 +34,27 @@ class ListJournal:
         self.flushed += 1
 
 
+class FakeMachine:
+    """``domu_pcifront.device.Machine`` that only notes what a faulty driver asks of it."""
+
+    pid = 0
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def spin(self) -> None:
+        self.calls.append(("spin",))
+
+    def exit(self, status: int) -> None:
+        self.calls.append(("exit", status))
+
+    def panic(self, text: str) -> None:
+        self.calls.append(("panic", text))
+
+    def halt(self) -> None:
+        self.calls.append(("halt",))
+
+
 class WireLink:
     """One end of a pair; bytes wait in the world's wire. Wrong bytes end the link, as a real socket's would."""
 

@@ -16,29 +16,10 @@ from kernel_stub.kernel import Kernel
 from protocol.ers import ChannelState, ErsResult
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER
-from protocol.ports import Record
 from protocol.topology import FunctionSpec, HostSpec, TimingSpec
+from tests.kernel_stub.world import ListJournal, ManualClock
 
 VECTOR_HEADER = (1, 2, 3, 4)
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.time = 0
-
-    def now(self) -> int:
-        return self.time
-
-
-class ListJournal:
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-
-    def flush(self) -> None:
-        pass
 
 
 def endpoint(bdf: str, parent: str, **more: Any) -> FunctionSpec:
@@ -73,7 +54,7 @@ class Rig:
         recover: Recover | None = None,
         timing: TimingSpec | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = ManualClock()
         self.journal = ListJournal()
         self.kernel = Kernel("dom0", self.clock, self.journal)
         self.hierarchy = Hierarchy(HostSpec("test", functions or small_host(), []), self.clock)

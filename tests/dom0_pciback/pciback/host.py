@@ -21,7 +21,7 @@ from protocol.messages import DEVBUS, TO_CONTROL, TO_DOM0, TO_DOMU, TO_HYPERVISO
 from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
 from protocol.topology import AssignmentSpec, FunctionSpec, GuestDriverSpec, GuestSpec, HostSpec, TimingSpec
 from protocol.xenbus import backend_dir, frontend_dir
-from tests.kernel_stub.world import WireLink, World
+from tests.kernel_stub.world import FakeMachine, WireLink, World
 
 CARD, CARD_1, SPARE = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0"
 DECODERS = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
@@ -74,25 +74,6 @@ class Board:
         self.connected.append(address)
         link = self.waiting.pop(address, None)
         return link if link is not None else WireLink(self.world, DECODERS[kind])
-
-
-class FakeMachine:
-    pid = 0
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-
-    def spin(self) -> None:
-        self.calls.append(("spin",))
-
-    def exit(self, status: int) -> None:
-        self.calls.append(("exit", status))
-
-    def panic(self, text: str) -> None:
-        self.calls.append(("panic", text))
-
-    def halt(self) -> None:
-        self.calls.append(("halt",))
 
 
 class RealGuest:

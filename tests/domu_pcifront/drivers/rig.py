@@ -13,28 +13,11 @@ from domu_pcifront.driver import PciDriver
 from domu_pcifront.memory import GuestMemory
 from kernel_stub.kernel import Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from protocol.ports import Message, Record
+from protocol.ports import Message
+from tests.kernel_stub.world import FakeMachine, ListJournal, ManualClock
 
 DEVFN = 0
 CAP_EXP, CAP_MSI = 0x40, 0x60
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.time = 0
-
-    def now(self) -> int:
-        return self.time
-
-
-class ListJournal:
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-
-    def flush(self) -> None: ...
 
 
 class QueueLink:
@@ -63,7 +46,7 @@ class World:
     """Runs a kernel: ready tasks, then one message, then time."""
 
     def __init__(self, *, panic_on_oops: bool = False) -> None:
-        self.clock = FakeClock()
+        self.clock = ManualClock()
         self.journal = ListJournal()
         self.kernel = Kernel("guest1", self.clock, self.journal, panic_on_oops=panic_on_oops)
         self.queue: deque[tuple[QueueLink, Message]] = deque()
@@ -204,25 +187,6 @@ class Hardware:
         self.config.poke(4, 2, 0)
         self.config.poke(CAP_EXP + 8, 2, 0)
         self.config.poke(CAP_MSI + 2, 2, 0)
-
-
-class FakeMachine:
-    pid = 0
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-
-    def spin(self) -> None:
-        self.calls.append(("spin",))
-
-    def exit(self, status: int) -> None:
-        self.calls.append(("exit", status))
-
-    def panic(self, text: str) -> None:
-        self.calls.append(("panic", text))
-
-    def halt(self) -> None:
-        self.calls.append(("halt",))
 
 
 class Rig:
