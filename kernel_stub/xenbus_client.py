@@ -63,7 +63,7 @@ class Xenbus:
             tx: int = await self.rpc.call("xs_start")
             try:
                 await body(tx)
-            except Exception:
+            except Exception:  # whatever it was: the transaction must not stay open
                 await self.rpc.call("xs_end", tx, False)
                 raise
             try:

@@ -151,18 +151,23 @@ def _check_free(address: str) -> None:
     if not address.startswith("ipc://"):
         return
     path = address[len("ipc://") :]
+    try:
+        if listened_at(path):
+            raise TransportError(f"{path} is in use: a system is running there already")
+        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise TransportError(f"{path} is not a socket; choose another run directory")
+    except OSError as error:
+        raise TransportError(f"{path}: {error.strerror}") from None
+
+
+def listened_at(path: str) -> bool:
+    """Somebody listens at a local socket; one that a killed system has left does not count. Raises OSError."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                return  # what a system that was killed has left
-            raise TransportError(f"{path} is not a socket; choose another run directory") from None
-        except OSError as error:
-            raise TransportError(f"{path}: {error.strerror}") from None
-    raise TransportError(f"{path} is in use: a system is running there already")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
 
 
 class RouterLink:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import zmq
 
 from protocol.codec import Decoder, ProtocolError, encode
 from protocol.messages import TO_CONTROL
+from protocol.transport_zmq import listened_at
 
 TIMEOUT_S = 30.0
 
@@ -67,13 +67,12 @@ def _check_lives(address: str) -> None:
     if not address.startswith("ipc://"):
         return
     path = address.removeprefix("ipc://")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NoSystemError(f"the system at {path} has ended; start one with: xenaer up") from None
-        except OSError as error:
-            raise ControlError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        alive = listened_at(path)
+    except OSError as error:
+        raise ControlError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    if not alive:
+        raise NoSystemError(f"the system at {path} has ended; start one with: xenaer up")
 
 
 class Control:

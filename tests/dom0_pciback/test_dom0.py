@@ -70,6 +70,17 @@ def test_stats_of_a_root_port_have_more_files(host: Host) -> None:
     assert set(host.ctl("dom0", "stats", CARD)) < set(host.ctl("dom0", "stats", "0000:00:01.0"))
 
 
+def test_8_2_channel_stats_count_what_a_guest_did(host: Host) -> None:
+    domid = host.guest.domid
+    before = host.ctl("dom0", "channel-stats", domid)
+    assert set(before) == {"events", "spurious_events", "jiffies_eoi_delayed", "aer_reply_equals_request"}
+    host.ctl("dom0", "inject", CARD, 0, COMP_ABORT)
+    host.settle(3_000)
+    assert host.ctl("dom0", "channel-stats", domid)["events"] > before["events"]
+    assert host.ctl("dom0", "channel-stats", domid)["aer_reply_equals_request"] == 0, "a resume has no answer"
+    assert "domain 99 is not connected" in host.fails("dom0", "channel-stats", 99)
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -89,7 +100,7 @@ def test_a_wrong_request_is_refused_and_dom0_lives_on(host: Host, request_: tupl
 
 def test_an_unknown_verb_names_those_that_exist(host: Host) -> None:
     text = host.fails("dom0", "no-such-verb")
-    for verb in ("inject", "touch", "aer-inject", "stats", "config"):
+    for verb in ("inject", "touch", "aer-inject", "stats", "config", "channel-stats"):
         assert verb in text
 
 
