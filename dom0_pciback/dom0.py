@@ -113,6 +113,7 @@ class Dom0:
             "aer-inject": self._aer_inject,
             "stats": self._stats,
             "config": self._config,
+            "channel-stats": self._channel_stats,
         }
         handler = verbs.get(verb)
         if handler is None:
@@ -179,6 +180,13 @@ class Dom0:
         files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind == "root_port" else ()))
         return {file: self.aer.stats_text(dev, file) for file in files}
 
+    def _channel_stats(self, domid: int) -> dict[str, int]:
+        """Counters of a guest's event channel, and of answers that equal their request (8.2, H9)."""
+        pdev = self.pciback.guests.get(domid)
+        if pdev is None or pdev.worker is None:
+            raise ValueError(f"domain {domid} is not connected to pciback")
+        return pdev.worker.events.statistics()
+
     def _config(self, bdf: str) -> bytes:
         """The 4096 bytes of a function's configuration space, as a read through dom0 gives them."""
         assert self.hierarchy is not None
@@ -204,6 +212,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "aer-inject": TypeAdapter(tuple[_Text, _Text]),  # contents, name of the file
     "stats": TypeAdapter(tuple[_Text]),
     "config": TypeAdapter(tuple[_Text]),
+    "channel-stats": TypeAdapter(tuple[_Word]),  # domain
 }
 
 

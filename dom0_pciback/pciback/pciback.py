@@ -118,7 +118,7 @@ class Pciback:
 
         In ``hardened`` a device that the stub has just reset (``clean``) or is about to reset is not reset here
         too (errata 9.2 no. 13, 19): nobody touches it in between, and ``hw_reset`` does all of this. A faulty one
-        waits for an operator's reset.
+        waits for an operator's reset; one whose reset fails becomes faulty (D25).
         """
         failed = ""
         async with psdev.dev.device_lock:
