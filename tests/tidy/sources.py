@@ -23,7 +23,8 @@ def modules(folders: tuple[str, ...] = FOLDERS) -> tuple[str, ...]:
 def texts() -> tuple[str, ...]:
     """Paths of all files that people read: sources, scripts, settings, documents, data in text form."""
     found = {ROOT / name for name in modules()}
-    found |= {path for path in ROOT.glob("*") if path.is_file() and path.name != "LICENSE"}
+    products = {"LICENSE", *(ROOT / ".gitignore").read_text(encoding="utf-8").split()}  # the demonstration's journal
+    found |= {path for path in ROOT.glob("*") if path.is_file() and path.name not in products}
     for folder in (*FOLDERS, "docs", "hosts", "campaigns"):
         found |= {path for path in (ROOT / folder).rglob("*") if path.suffix in PLAIN_TEXT}
     for folder in ("scripts", ".ci"):
