@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from protocol.registers import Layout, Reg
 
-ROOT_PORT = ("root_port",)
 SLOT_PORTS = ("root_port", "downstream_port")
 
-EXP_TYPE: dict[str, int] = {"endpoint": 0x0, "root_port": 0x4, "upstream_port": 0x5, "downstream_port": 0x6}
+ROOTS = ("root_port", "event_collector")  # have root error registers
+
+EXP_TYPE: dict[str, int] = {
+    "endpoint": 0x0,
+    "root_port": 0x4,
+    "upstream_port": 0x5,
+    "downstream_port": 0x6,
+    "pcie_pci_bridge": 0x7,
+    "rciep": 0x9,
+    "event_collector": 0xA,
+}
 
 EXP_FLAGS_VERSION = 0x0002
 EXP_FLAGS_TYPE_SHIFT = 4
@@ -35,8 +44,7 @@ EXP_DEVSTA_URD = 0x0008
 EXP_DEVSTA_ERRORS = 0x000F
 EXP_DEVSTA_TRPND = 0x0020
 
-EXP_LNKCAP_2_5GT = 0x00000001
-EXP_LNKCAP_X1 = 0x00000010
+EXP_LNKCAP_WIDTH_SHIFT = 4
 EXP_LNKCAP_SDERC = 0x00080000
 EXP_LNKCAP_DLLLARC = 0x00100000
 
@@ -63,9 +71,9 @@ class EXP(Layout, length=0x3C, cap_id=0x10):
     SLTCAP = Reg(0x14).only_in(*SLOT_PORTS)
     SLTCTL = Reg(0x18, 2, rw=0x1FFF, sticky=True, reset=EXP_SLTCTL_IDLE).only_in(*SLOT_PORTS)
     SLTSTA = Reg(0x1A, 2, w1c=EXP_SLTSTA_EVENTS, sticky=True).only_in(*SLOT_PORTS)
-    RTCTL = Reg(0x1C, 2, rw=0x001F).only_in(*ROOT_PORT)
-    RTCAP = Reg(0x1E, 2).only_in(*ROOT_PORT)
-    RTSTA = Reg(0x20, w1c=EXP_RTSTA_PME).only_in(*ROOT_PORT)
+    RTCTL = Reg(0x1C, 2, rw=0x001F).only_in(*ROOTS)
+    RTCAP = Reg(0x1E, 2).only_in(*ROOTS)
+    RTSTA = Reg(0x20, w1c=EXP_RTSTA_PME).only_in(*ROOTS)
     DEVCAP2 = Reg(0x24)
     DEVCTL2 = Reg(0x28, 2, rw=0x001F)
     DEVSTA2 = Reg(0x2A, 2)

@@ -13,8 +13,13 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-PortKind = Literal["root_port", "upstream_port", "downstream_port"]
+Kind = Literal[
+    "root_port", "upstream_port", "downstream_port", "endpoint", "pcie_pci_bridge", "rciep", "event_collector"
+]
+BRIDGES = frozenset({"root_port", "upstream_port", "downstream_port", "pcie_pci_bridge"})  # header type 1
+COLLECTORS = frozenset({"root_port", "event_collector"})  # receive error messages and interrupt
 DeviceModel = Literal["nic", "block", "plain"]
+Hardware = Literal["spec", "qemu-11.1", "qemu-7.2"]
 
 
 @dataclass(slots=True)
@@ -22,14 +27,20 @@ class FunctionSpec:
     """One PCI function of the hierarchy.
 
     ``bdf`` is its machine address, ``parent`` the address of the port above ("" for a root port).
-    ``kind`` is a port kind or ``endpoint``; ``model`` says what an endpoint does. ``ready_ms`` is the
+    ``kind`` is its PCI Express type; ``model`` says what an endpoint does. ``ready_ms`` is the
     time a reset takes until the function answers again (-1: never). ``flr`` is FLR capability,
     ``role_based`` Device Capabilities bit 15: a device without it (PCIe 1.0a, like those of 2008) sends
     ERR_NONFATAL for an Unsupported Request that others report as advisory.
+
+    An endpoint without ``pcie`` is a conventional one. ``link_speed`` is the LNKCAP code (1: 2.5 GT/s,
+    0: not told), ``link_reporting`` whether the port shows Data Link Layer Link Active. ``error_enables``:
+    Device Control 3:0 can be set. ``dpc``, ``ecrc`` are capabilities. ``registers`` are values (by the names
+    of ``protocol.register_names``) that differ after boot; ``config`` is a whole configuration space in hex,
+    as a dump of a real machine shows it, from which everything else that it tells is taken.
     """
 
     bdf: str
-    kind: Literal["root_port", "upstream_port", "downstream_port", "endpoint"]
+    kind: Kind
     parent: str = ""
     secondary: int = 0  # ports: bus number below, and the last one below
     subordinate: int = 0
@@ -43,6 +54,22 @@ class FunctionSpec:
     ready_ms: int = 100
     link_dead_after_reset: bool = False
     dom0_driver: str = "pciback"  # driver that dom0 binds at boot: pciback, pcieport, "" for none
+    pcie: bool = True
+    pm: bool = True
+    class_code: int | None = None  # base class, sub class, interface; None: that of the model
+    subsystem: tuple[int, int] | None = None  # vendor, device
+    revision: int = 0
+    link_speed: int = 1
+    link_width: int = 1
+    link_reporting: bool = True
+    slot: int = 0  # number of the physical slot of a port
+    error_enables: bool = True
+    dpc: bool = False
+    ecrc: bool = True
+    rciep_devices: int = 0  # event collector: bitmap of device numbers on its bus
+    rciep_buses: tuple[int, int] | None = None  # event collector: first and last bus of more of them
+    registers: dict[str, int] = field(default_factory=dict)
+    config: str = ""
 
 
 @dataclass(slots=True)
@@ -96,6 +123,27 @@ class TimingSpec:
 
 
 @dataclass(slots=True)
+class BootSpec:
+    """What firmware and the kernel's command line decide about error handling (linux-aer.md 3.1).
+
+    ``aer`` is false with ``pci=noaer``, ``msi`` with ``pci=nomsi``; ``osc_*`` is what ``_OSC`` granted;
+    ``firmware_first``: errors are reported by the firmware (GHES). ``processors`` above 1 lets a waiter
+    of a lock run while its releaser goes on.
+    """
+
+    aer: bool = True
+    msi: bool = True
+    pcie_ports: Literal["auto", "native", "compat", "dpc-native"] = "auto"
+    osc_aer: bool = True
+    osc_hotplug: bool = False
+    osc_dpc: bool = False
+    firmware_first: bool = False
+    edr: bool = False  # CONFIG_PCIE_EDR
+    ecrc: Literal["bios", "off", "on"] = "bios"  # ecrc=, with CONFIG_PCIE_ECRC
+    processors: int = 1
+
+
+@dataclass(slots=True)
 class HostSpec:
     """A complete host: hierarchy, guests, and how everything behaves."""
 
@@ -108,6 +156,8 @@ class HostSpec:
     passthrough: bool = False
     timing: TimingSpec = field(default_factory=TimingSpec)
     seed: int = 1
+    hardware: Hardware = "spec"
+    boot: BootSpec = field(default_factory=BootSpec)
 
     def function(self, bdf: str) -> FunctionSpec | None:
         """The function at ``bdf``, or None."""

@@ -36,8 +36,16 @@ Written = TypeVar("Written", bound=Form)
 
 def require_one(form: Written, names: tuple[str, ...]) -> Written:
     """``form``, if exactly one of the fields ``names`` is set. Raises ValueError."""
-    shown = [name.rstrip("_").replace("_", "-") for name in names]
-    given = [text for text, name in zip(shown, names, strict=True) if getattr(form, name) is not None]
+    shown = {name: name.rstrip("_").replace("_", "-") for name in names}
+    given = [text for name, text in shown.items() if getattr(form, name) is not None]
     if len(given) != 1:
-        raise ValueError(f"needs exactly one of: {', '.join(shown)}; has {', '.join(given) or 'none'}")
+        raise ValueError(f"needs exactly one of: {', '.join(shown.values())}; has {', '.join(given) or 'none'}")
     return form
+
+
+def given_one(form: Form, names: tuple[str, ...]) -> str:
+    """Which one of the fields ``names`` is set. Raises ValueError unless it is exactly one."""
+    given = [name for name in names if getattr(form, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"needs exactly one of {', '.join(names)}; has {', '.join(given) or 'none'}")
+    return given[0]

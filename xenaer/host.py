@@ -12,8 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from protocol.ids import Sbdf
-from protocol.topology import AssignmentSpec, FunctionSpec, GuestDriverSpec, GuestSpec, HostSpec, TimingSpec
-from xenaer.host_form import MODELS, AssignmentForm, DeviceForm, FunctionForm, GuestForm, HostForm
+from protocol.topology import (
+    BRIDGES,
+    AssignmentSpec,
+    BootSpec,
+    FunctionSpec,
+    GuestDriverSpec,
+    GuestSpec,
+    HostSpec,
+    TimingSpec,
+)
+from xenaer.host_form import (
+    AT_THE_ROOT,
+    BELOW_A_PORT,
+    MODELS,
+    AssignmentForm,
+    DeviceForm,
+    FunctionForm,
+    GuestForm,
+    HostForm,
+    RootForm,
+)
 from xenaer.yaml_lines import Document, InputError, Place, closest, load, validate
 
 RESERVED_NAMES = ("dom0", "Domain-0", "hypervisor", "supervisor", "control", "operator")
@@ -23,11 +42,18 @@ IDS: dict[str, tuple[int, int]] = {
     "root_port": (0x1B36, 0x000C),
     "upstream_port": (0x104C, 0x8232),
     "downstream_port": (0x104C, 0x8233),
+    "pcie_pci_bridge": (0x1B36, 0x000E),
+    "rciep": (0x1AF4, 0x1110),
+    "event_collector": (0x1B36, 0x000C),
     "nic": (0x1AF4, 0x1041),
     "block": (0x1AF4, 0x1042),
     "plain": (0x1AF4, 0x1110),
 }
-_COMMON = ("flr", "role_based", "aer", "ready_ms", "link_dead_after_reset")
+_COMMON = (
+    "flr", "role_based", "aer", "ready_ms", "link_dead_after_reset", "pm", "class_code", "revision", "link_speed",
+    "link_width", "link_reporting", "slot", "error_enables", "dpc", "ecrc", "registers", "config",
+)  # fmt: skip
+KINDS = {"switch": "upstream_port", "bridge": "pcie_pci_bridge", "port": "downstream_port"}  # key -> kind
 
 
 class HostError(InputError):
@@ -69,9 +95,7 @@ class _Reader:
     def read(self) -> HostSpec:
         form = self.form
         for index, entry in enumerate(form.hierarchy):
-            place = ("hierarchy", index)
-            port = self._add(entry, (*place, "root_port"), "root_port", "")
-            self._below(port, entry.devices, (*place, "devices"))
+            self._root(entry, ("hierarchy", index))
         self._close_ranges()
         self._check_root_buses()
         self._check_function_zero()
@@ -79,17 +103,33 @@ class _Reader:
         timing = TimingSpec(**{f.name: getattr(form.timing, f.name) for f in fields(TimingSpec)})
         return HostSpec(
             name=form.name, functions=list(self.functions.values()), guests=guests, profile=form.profile,
-            kernel=form.kernel, defects=form.defects, timing=timing, seed=form.seed,
+            kernel=form.kernel, defects=form.defects, timing=timing, seed=form.seed, hardware=form.hardware,
+            boot=BootSpec(**form.boot.model_dump()),
         )  # fmt: skip
 
     # -- hierarchy -----------------------------------------------------------------------------
+    def _root(self, form: RootForm, place: Place) -> None:
+        key = next(kind for kind in AT_THE_ROOT if getattr(form, kind) is not None)
+        function = self._add(form, (*place, key), "endpoint" if key == "plain" else key, "")
+        function.pcie = key != "plain"
+        function.rciep_devices = sum(1 << number for number in set(form.rciep_devices))
+        function.rciep_buses = None if form.rciep_buses is None else (form.rciep_buses[0], form.rciep_buses[1])
+        if key == "root_port":
+            self._below(function, form.devices, (*place, "devices"))
+        elif key == "plain" and form.dom0_driver is None:
+            function.dom0_driver = ""
+
     def _add(self, form: FunctionForm, place: Place, kind: Any, parent: str) -> FunctionSpec:
         """Make the function that is written at ``place``, whose last part is the key with the address."""
         model: Any = place[-1]
         bdf: str = getattr(form, model)
         function = FunctionSpec(bdf=bdf, kind=kind, parent=parent, **{key: getattr(form, key) for key in _COMMON})
-        function.dom0_driver = getattr(form, "dom0_driver", "pciback") if kind == "endpoint" else "pcieport"
+        usual = "" if kind == "pcie_pci_bridge" else "pciback" if kind in ("endpoint", "rciep") else "pcieport"
+        named = getattr(form, "dom0_driver", None)
+        function.dom0_driver = usual if named is None else named
         function.model = model if model in MODELS else "plain"
+        function.pcie = getattr(form, "pcie", True)
+        function.subsystem = None if form.subsystem is None else (form.subsystem[0], form.subsystem[1])
         vendor, device = IDS[model if kind == "endpoint" else kind]
         function.vendor = vendor if form.vendor is None else form.vendor
         function.device = device if form.device is None else form.device
@@ -113,20 +153,24 @@ class _Reader:
             self.empty.append(port)
             return
         for index, form in enumerate(devices):
-            model = next(kind for kind in (*MODELS, "switch") if getattr(form, kind) is not None)
+            model = next(kind for kind in BELOW_A_PORT if getattr(form, kind) is not None)
             self._device(port, form, model, (*place, index, model))
         port.subordinate = max(port.subordinate, port.secondary)
 
     def _device(self, port: FunctionSpec, form: DeviceForm, model: str, place: Place) -> None:
         bdf = getattr(form, model)
         self._take_bus(port, bdf, place)
-        if Sbdf.parse(bdf).device != 0:
+        if port.kind == "pcie_pci_bridge":
+            if form.pcie or model in KINDS:
+                self.problem(place, f"{bdf} is on a conventional bus; allowed: devices with pcie: false")
+        elif Sbdf.parse(bdf).device != 0:
             self.problem(place, f"{bdf}: only device 00 exists below a PCI Express port; allowed: its functions 0 to 7")
-        kind = "upstream_port" if model == "switch" else "endpoint"
-        function = self._add(form, place, kind, port.bdf)
+        function = self._add(form, place, KINDS.get(model, "endpoint"), port.bdf)
         if model == "switch":
             self._switch(function, form, (*place[:-1], "ports"))
-            port.subordinate = max(port.subordinate, function.subordinate)
+        elif model == "bridge":
+            self._below(function, form.devices, (*place[:-1], "devices"))
+        port.subordinate = max(port.subordinate, function.subordinate)
 
     def _switch(self, upstream: FunctionSpec, form: DeviceForm, place: Place) -> None:
         for index, entry in enumerate(form.ports):
@@ -194,14 +238,14 @@ class _Reader:
     def _check_root_buses(self) -> None:
         for bdf, function in self.functions.items():
             address = Sbdf.parse(bdf)
-            if function.kind == "root_port" and (address.segment, address.bus) in self.buses:
+            if not function.parent and (address.segment, address.bus) in self.buses:
                 owner = self.buses[address.segment, address.bus]
                 self.problem(self.places[bdf], f"{bdf}: bus {address.bus:02x} lies below {owner}, not at the root")
 
     def _check_function_zero(self) -> None:
         present = defaultdict(set)
         for bdf, function in self.functions.items():
-            if function.kind != "root_port":
+            if function.parent:
                 present[Sbdf.parse(bdf)._replace(function=0)].add(bdf)
         for zero, found in present.items():
             if str(zero) not in found:
@@ -247,7 +291,7 @@ class _GuestReader:
             owner = self.assigned[function.bdf]
             self.problem((*place, "device"), f"{function.bdf} is assigned twice: guest {owner!r} has it already")
         self.assigned[function.bdf] = guest.name
-        if function.kind != "endpoint":
+        if function.kind in BRIDGES or function.kind == "event_collector":
             self.problem((*place, "device"), f"{function.bdf} is a {function.kind}; only endpoints can be assigned")
         driver = form.driver if form.driver is not None else DEFAULT_DRIVER.get(function.model, "")
         self._check_driver(driver, form.options, place)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import Port, RootPort
-from protocol.layout_aer import AER, AER_CAP_MHRC
+from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
     COMMAND_IO,
@@ -32,31 +32,34 @@ from protocol.layout_pcie import (
     EXP_FLAGS_SLOT,
     EXP_FLAGS_TYPE_SHIFT,
     EXP_FLAGS_VERSION,
-    EXP_LNKCAP_2_5GT,
     EXP_LNKCAP_DLLLARC,
     EXP_LNKCAP_SDERC,
-    EXP_LNKCAP_X1,
+    EXP_LNKCAP_WIDTH_SHIFT,
     EXP_LNKSTA_2_5GT_X1,
     EXP_LNKSTA_DLLLA,
     EXP_TYPE,
     SLOT_PORTS,
 )
 from protocol.layout_pm import PM
+from protocol.register_names import REGISTERS
 from protocol.registers import Layout
 from protocol.topology import FunctionSpec
 
 PM_OFFSET, MSI_OFFSET, EXP_OFFSET, AER_OFFSET = 0x40, 0x50, 0x70, 0x100
 
-# what a function is: (base class, sub class and programming interface), MSI vectors that it asks for
-MODELS: dict[str, tuple[int, int, int]] = {
-    "nic": (0x0200, 0x00, 4),
-    "block": (0x0100, 0x00, 4),
-    "plain": (0x00FF, 0x00, 1),
-    "port": (0x0604, 0x00, 1),
+# what a function is: class (base class, sub class, programming interface), MSI vectors that it asks for
+MODELS: dict[str, tuple[int, int]] = {
+    "nic": (0x020000, 4),
+    "block": (0x010000, 4),
+    "plain": (0x00FF00, 1),
+    "port": (0x060400, 1),
+    "event_collector": (0x080700, 1),
 }
 
 COMMAND_ENDPOINT = COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR
 COMMAND_PORT = COMMAND_ENDPOINT | COMMAND_MASTER
+
+PORTS = ("root_port", "upstream_port", "downstream_port")
 
 FIRST_WINDOW = 0xC0000000
 WINDOW = 0x100000  # a bridge's memory window is a multiple of 1 MiB
@@ -65,50 +68,67 @@ WINDOW = 0x100000  # a bridge's memory window is a multiple of 1 MiB
 def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, multifunction: bool) -> Function:
     """A function with its registers at their power-on values; ``multifunction``: its device has several."""
     classes: dict[str, type[Function]] = {
-        "endpoint": Function,
         "root_port": RootPort,
         "upstream_port": Port,
         "downstream_port": Port,
+        "pcie_pci_bridge": Port,
     }
-    function = classes[spec.kind](spec, parent, fabric)
+    function = classes.get(spec.kind, Function)(spec, parent, fabric)
     values, config = _values(function, multifunction), function.config
     header = TYPE1 if function.is_port else TYPE0
-    placed: list[tuple[type[Layout], int]] = [(PM, PM_OFFSET), (MSI, MSI_OFFSET), (EXP, EXP_OFFSET)]
-    if spec.aer:
-        placed.append((AER, AER_OFFSET))
+    placed = _placed(spec)
     for layout, offset in ((HEADER, 0), (header, 0), *placed):
         config.add(layout, offset, spec.kind, values.get(layout, {}))
-    function.pm, function.msi, function.exp = PM_OFFSET, MSI_OFFSET, EXP_OFFSET
-    function.aer = AER_OFFSET if spec.aer else 0
+    at = dict(placed)
+    function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
+    function.aer = at.get(AER, 0)
     config.add_capabilities(placed)
+    if function.exp and not spec.error_enables:
+        config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
     return function
+
+
+def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
+    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER."""
+    present = (
+        (PM, PM_OFFSET, spec.pm),
+        (MSI, MSI_OFFSET, True),
+        (EXP, EXP_OFFSET, spec.pcie),
+        (AER, AER_OFFSET, spec.pcie and spec.aer),
+    )
+    return [(layout, offset) for layout, offset, there in present if there]
 
 
 def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[str, int]]:
     """Reset values in which this function differs from the register tables, by layout and register name."""
     spec = function.spec
-    class_code, prog_if, vectors = MODELS["port" if function.is_port else spec.model]
+    usual, vectors = MODELS["port" if function.is_port else spec.kind if spec.kind in MODELS else spec.model]
+    class_code = usual if spec.class_code is None else spec.class_code
+    subsystem = spec.subsystem or (spec.vendor, 0)
     has_slot, flr = spec.kind in SLOT_PORTS, spec.flr and not function.is_port
-    ports_log = function.is_port and function.fabric.profile.multiple_header_capable
+    ports_log = spec.kind in PORTS and function.fabric.profile.multiple_header_capable
+    link = spec.link_speed | spec.link_width << EXP_LNKCAP_WIDTH_SHIFT
+    reporting = has_slot and spec.link_reporting
     header_type = HEADER_TYPE_BRIDGE * function.is_port | HEADER_TYPE_MULTIFUNCTION * multifunction
     return {
         HEADER: {
             HEADER.VENDOR_ID.name: spec.vendor,
             HEADER.DEVICE_ID.name: spec.device,
-            HEADER.CLASS_DEVICE.name: class_code,
-            HEADER.CLASS_PROG.name: prog_if,
+            HEADER.REVISION_ID.name: spec.revision,
+            HEADER.CLASS_DEVICE.name: class_code >> 8,
+            HEADER.CLASS_PROG.name: class_code & 0xFF,
             HEADER.HEADER_TYPE.name: header_type,
             HEADER.INTERRUPT_PIN.name: 1,
         },
-        TYPE0: {TYPE0.SUBSYSTEM_VENDOR_ID.name: spec.vendor},
+        TYPE0: {TYPE0.SUBSYSTEM_VENDOR_ID.name: subsystem[0], TYPE0.SUBSYSTEM_ID.name: subsystem[1]},
         MSI: {MSI.FLAGS.name: qmask(vectors)},
         EXP: {
             EXP.FLAGS.name: EXP_FLAGS_VERSION | EXP_TYPE[spec.kind] << EXP_FLAGS_TYPE_SHIFT | EXP_FLAGS_SLOT * has_slot,
             EXP.DEVCAP.name: EXP_DEVCAP_RBER * spec.role_based | EXP_DEVCAP_FLR * flr,
-            EXP.LNKCAP.name: EXP_LNKCAP_2_5GT | EXP_LNKCAP_X1 | (EXP_LNKCAP_SDERC | EXP_LNKCAP_DLLLARC) * has_slot,
-            EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * has_slot,
+            EXP.LNKCAP.name: link | EXP_LNKCAP_SDERC * has_slot | EXP_LNKCAP_DLLLARC * reporting,
+            EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * reporting,
         },
-        AER: {AER.CAP.name: AER.CAP.reset | AER_CAP_MHRC * ports_log},
+        AER: {AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log},
     }
 
 
@@ -127,13 +147,17 @@ def boot(functions: Sequence[Function]) -> None:
 def _program(function: Function) -> None:
     config, spec = function.config, function.spec
     config.poke(HEADER.COMMAND, 2, COMMAND_PORT if function.is_port else COMMAND_ENDPOINT)
-    if function.aer:
+    if function.aer and spec.error_enables:
         config.poke(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
     if function.is_port:
         config.poke(TYPE1.PRIMARY_BUS, 1, function.sbdf.bus)
         config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)
         config.poke(TYPE1.SUBORDINATE_BUS, 1, max(spec.secondary, spec.subordinate))
         config.poke(TYPE1.BRIDGE_CONTROL, 2, BRIDGE_CTL_SERR)
+    for name, value in spec.registers.items():
+        layout, register, size, shift = REGISTERS[name]
+        base = {EXP: function.exp, AER: function.aer}.get(layout, 0)
+        config.preset(base + register + shift, size, value)
 
 
 def _assign_memory(function: Function, address: int) -> int:

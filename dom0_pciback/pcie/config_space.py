@@ -70,6 +70,20 @@ class ConfigSpace:
                 self._constant(last, 1, offset)
                 last = offset + 1
 
+    def restrict(self, offset: int, size: int, bits: int) -> None:
+        """Make ``bits`` of a register read-only; they read 0."""
+        for image in (self.rw, self.w1c, self.data, self._fresh):
+            value = int.from_bytes(image[offset : offset + size], "little") & ~bits
+            image[offset : offset + size] = value.to_bytes(size, "little")
+
+    def preset(self, offset: int, size: int, value: int) -> None:
+        """Set a register's value after boot; bits that software cannot change are also what a reset leaves."""
+        self.poke(offset, size, value)
+        end = offset + size
+        writable = int.from_bytes(self.rw[offset:end], "little") | int.from_bytes(self.w1c[offset:end], "little")
+        fresh = int.from_bytes(self._fresh[offset:end], "little") & writable | value & ~writable
+        self._fresh[offset:end] = fresh.to_bytes(size, "little")
+
     def _constant(self, offset: int, size: int, value: int) -> None:
         self.poke(offset, size, value)
         self._fresh[offset : offset + size] = self.data[offset : offset + size]

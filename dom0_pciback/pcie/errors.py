@@ -97,8 +97,11 @@ MESSAGES: dict[Severity, ErrorMessage] = {
 
 # -- detection ---------------------------------------------------------------------------------
 def detect_correctable(function: Function, bit: int) -> None:
-    """The function detects correctable error ``bit`` (linux-aer.md 2.1). Nothing happens while it is in reset."""
-    if function.in_reset():
+    """The function detects correctable error ``bit`` (linux-aer.md 2.1).
+
+    Nothing happens while it is in reset, and in a conventional function, which has no such errors.
+    """
+    if function.in_reset() or not function.exp:
         return
     config, aer = function.config, function.aer
     config.set_bits(function.exp + EXP.DEVSTA, 2, EXP_DEVSTA_CED)
@@ -122,9 +125,9 @@ def detect_uncorrectable(
 
     ``advisory``: the situation is one of the role-based ones, in which a nonfatal error is reported as
     correctable if the function is of the role-based kind (Device Capabilities bit 15). Nothing happens while
-    the function is in reset.
+    the function is in reset, and in a conventional function, which has no such errors.
     """
-    if function.in_reset():
+    if function.in_reset() or not function.exp:
         return
     fatal = _is_fatal(function, bit)
     if bit == SURPRISE_DOWN and isinstance(function, Port) and function.fabric.profile.surprise_down_freezes:

@@ -11,7 +11,7 @@ from protocol.ids import Sbdf
 from protocol.layout_header import BAR_SIZE, COMMAND_MASTER, COMMAND_MEMORY, HEADER, bar_offset
 from protocol.layout_pm import PM, PM_CTRL_STATE_MASK
 from protocol.ports import Clock
-from protocol.topology import FunctionSpec
+from protocol.topology import BRIDGES, FunctionSpec
 
 NEVER = 1 << 63  # later than every time in ns
 
@@ -76,13 +76,13 @@ class Function:
 
     @property
     def kind(self) -> str:
-        """``root_port``, ``upstream_port``, ``downstream_port`` or ``endpoint``."""
+        """Its PCI Express type (``protocol.topology.Kind``)."""
         return self.spec.kind
 
     @property
     def is_port(self) -> bool:
         """Whether it has a type 1 header."""
-        return self.spec.kind != "endpoint"
+        return self.spec.kind in BRIDGES
 
     def below(self) -> Iterator[Function]:
         """Every function below this one, a bridge before what is below it."""
@@ -126,7 +126,7 @@ class Function:
         return bool(
             data[HEADER.COMMAND] & COMMAND_MEMORY
             and self.bar_address(bar)
-            and not data[self.pm + PM.CTRL] & PM_CTRL_STATE_MASK
+            and not (self.pm and data[self.pm + PM.CTRL] & PM_CTRL_STATE_MASK)
             and self.accessible()
         )
 

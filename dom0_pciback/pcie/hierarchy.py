@@ -71,7 +71,8 @@ class Hierarchy:
     def _hook(self, function: Function) -> None:
         """Hang on each register what a write to it sets going."""
         hooks = function.config.hooks
-        hooks[function.exp + EXP.DEVCTL] = lambda old, new, value: self._device_control(function, value)
+        if function.exp:
+            hooks[function.exp + EXP.DEVCTL] = lambda old, new, value: self._device_control(function, value)
         if function.aer:
             hooks[function.aer + AER.UNCOR_STATUS] = lambda old, new, value: errors.rearm_log(function)
         if isinstance(function, Port):

@@ -41,7 +41,7 @@ MISTAKES = [
     ("unknown key", "name: x\nhierarchy: []\nguets: []\n", 3, "guets", ["'guests'", "allowed: name"]),
     ("unknown key below", NIC.replace("name: nic0", "nam: nic0"), 5, "hierarchy[0].devices[0].nam", ["'name'"]),
     ("missing key", "name: x\n", 1, "", ["'hierarchy' is missing"]),
-    ("missing root port", TOP + "  - {devices: []}\n", 3, "hierarchy[0]", ["'root_port' is missing"]),
+    ("missing root port", TOP + "  - {devices: []}\n", 3, "hierarchy[0]", ["exactly one of root_port", "has none"]),
     ("unknown profile", NIC + "profile: hardend\n", 6, "profile", ["'hardened'", "allowed: hardened, linux"]),
     ("unknown kernel", NIC + "kernel: linux-9\n", 6, "kernel", ["allowed: linux-7.2"]),
     ("unknown defect", NIC + "defects: [D1, D99]\n", 6, "defects[1]", ["D99"]),
