@@ -191,7 +191,7 @@ class HostForm(Form):
     )
     seed: int = Field(1, ge=0, le=2**63 - 1)
     hardware: Literal["spec", "qemu-11.1", "qemu-7.2"] = Field("spec", description="whose hardware model")
-    boot: BootForm = BootForm()
+    boot: BootForm = Field(default_factory=lambda: BootForm.model_validate({}))
     hierarchy: list[RootForm]
     guests: list[GuestForm] = Field(default_factory=list)
     timing: TimingForm = Field(default_factory=TimingForm)  # type: ignore[valid-type]
