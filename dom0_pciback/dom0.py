@@ -13,10 +13,10 @@ from dom0_pciback.aer.core import AerCore
 from dom0_pciback.aer.inject_file import parse
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
+from dom0_pciback.native import bind_native, bind_ports
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.portdrv import port_driver
-from dom0_pciback.pci.state import save_state
+from dom0_pciback.pci.slot import create_slots
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import make_profile
@@ -64,8 +64,9 @@ class Dom0:
         kernel, profile = self.kernel, make_profile(host.profile, host.defects)
         kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
         hierarchy = self.hierarchy = Hierarchy(host, self.clock)
-        core = self.core = PciCore(kernel, hierarchy, host.timing)
-        await self._bind_ports(core, hardened=profile.hardened)
+        core = self.core = PciCore(kernel, hierarchy, host.timing, host.boot)
+        create_slots(core)
+        await bind_ports(core, hardened=profile.hardened)
         pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
         callbacks = Callbacks(pciback)
         pciback.use_handlers(callbacks.handlers())
@@ -73,6 +74,7 @@ class Dom0:
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
+        await bind_native(core, host, {})
         self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
@@ -92,16 +94,6 @@ class Dom0:
         deadline = self.kernel.now() + END_PATIENCE
         await self.pciback.progress.wait_until(lambda: not self.pciback.guests, deadline)
         self.on_stop()
-
-    async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
-        """The port driver; ``hardened`` saves what it switched on, so that a restore brings it back (H18)."""
-        driver = port_driver(core)
-        core.register_driver(driver)
-        for dev in core.devices.values():
-            if dev.is_bridge:
-                await core.bind(dev, driver)
-                if hardened:
-                    save_state(core, dev)
 
     # -- control -------------------------------------------------------------------------------
     async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
+from dom0_pciback.pci.enable import pci_enable_device_mem
 from dom0_pciback.pci.state import restore_state, save_state
 from protocol.ers import ChannelState, ErsResult
 from protocol.layout_header import COMMAND_INTX_DISABLE, COMMAND_MASTER, HEADER
+from protocol.layout_pcie import ROOTS, SLOT_PORTS
+
+PORT_DRIVER = "pcieport"
 
 
 class PortDriver:
@@ -19,9 +23,15 @@ class PortDriver:
         self._core = core
 
     async def probe(self, dev: PciDev) -> int:
-        """Become bus master; a root port has services, hence MSI instead of INTx (errata 4.1)."""
-        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if dev.kind == "root_port" else 0)
-        self._core.update(dev, HEADER.COMMAND, 2, 0, enable)
+        """A port with services becomes bus master and uses MSI; its state is saved then (errata 4.1, C2).
+
+        A switch port without services is only enabled; bus mastering comes later, with a driver below.
+        """
+        core = self._core
+        pci_enable_device_mem(core, dev)
+        if dev.kind in ROOTS or (dev.kind in SLOT_PORTS and core.boot.hotplug == "native"):
+            core.update(dev, HEADER.COMMAND, 2, 0, COMMAND_MASTER | COMMAND_INTX_DISABLE * core.boot.msi)
+        save_state(core, dev)
         return 0
 
     async def error_detected(self, dev: PciDev, state: ChannelState) -> int:
@@ -45,4 +55,4 @@ def port_driver(core: PciCore) -> PciDriver:
     handlers = ErrorHandlers(
         error_detected=port.error_detected, mmio_enabled=port.mmio_enabled, slot_reset=port.slot_reset
     )
-    return PciDriver("pcieport", handlers, probe=port.probe)
+    return PciDriver(PORT_DRIVER, handlers, probe=port.probe)

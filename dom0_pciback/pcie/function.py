@@ -29,6 +29,7 @@ class Fabric(Protocol):
 
     clock: Clock
     profile: HardwareProfile
+    native_hotplug: bool
     interrupt: Callable[[Function], None]
     on_reset: Callable[[Function], None]
 
