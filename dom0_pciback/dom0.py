@@ -15,7 +15,7 @@ from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.portdrv import port_driver
+from dom0_pciback.pci.portdrv import PORT_KINDS, port_driver
 from dom0_pciback.pci.state import save_state
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
@@ -31,7 +31,7 @@ from kernel_stub.sync import WaitQueue
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.ports import Clock, Endpoints, Link
-from protocol.topology import HOST, HostSpec
+from protocol.topology import COLLECTORS, HOST, HostSpec
 
 Header = tuple[int, int, int, int]
 END_PATIENCE = 900 * MS  # less than the stub waits for its parties to end
@@ -73,6 +73,8 @@ class Dom0:
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
+        if profile.hardened:
+            self._save_collectors(core)
         self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
@@ -98,10 +100,16 @@ class Dom0:
         driver = port_driver(core)
         core.register_driver(driver)
         for dev in core.devices.values():
-            if dev.is_bridge:
+            if dev.kind in PORT_KINDS:
                 await core.bind(dev, driver)
                 if hardened:
                     save_state(core, dev)
+
+    def _save_collectors(self, core: PciCore) -> None:
+        """An event collector may be reset itself; what brings it back has its interrupts enabled (H18)."""
+        for dev in core.devices.values():
+            if dev.kind == "event_collector":
+                save_state(core, dev)
 
     # -- control -------------------------------------------------------------------------------
     async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:
@@ -177,7 +185,7 @@ class Dom0:
 
     def _stats(self, bdf: str) -> dict[str, str]:
         dev = self.core.devices[self._known(bdf)]
-        files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind == "root_port" else ()))
+        files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind in COLLECTORS else ()))
         return {file: self.aer.stats_text(dev, file) for file in files}
 
     def _channel_stats(self, domid: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dom0_pciback.aer.info import AerInfo
 from dom0_pciback.aer.status import pci_aer_clear_status, pcie_clear_device_status, write_back
+from dom0_pciback.pci.rcec import pcie_walk_rcec
 from dom0_pciback.pci.regs import AER_ROOT_RECEIVED
 from kernel_stub.kernel import INFO
 from protocol.layout_aer import AER, AER_ROOT_CMD_ALL
@@ -26,7 +27,7 @@ def pci_aer_init(core: PciCore, dev: PciDev) -> None:
 
 
 def aer_probe(core: PciCore, root: PciDev, irq: int) -> None:
-    """``aer_probe``: enable the root port and say so; ``irq`` is the number of its vector."""
+    """``aer_probe``: enable the root port or event collector and say so; ``irq`` is the number of its vector."""
     aer_enable_rootport(core, root)
     core.printk(INFO, root, f"AER: enabled with IRQ {irq}")
 
@@ -36,7 +37,7 @@ def aer_enable_rootport(core: PciCore, root: PciDev) -> None:
     write_back_word(core, root, root.exp + EXP.DEVSTA)
     core.update(root, root.exp + EXP.RTCTL, 2, EXP_RTCTL_SERR, 0)
     if write_back(core, root, root.aer + AER.ROOT_STATUS) & AER_ROOT_RECEIVED:
-        for dev in root.below:
+        for dev in pcie_walk_rcec(core, root) if root.kind == "event_collector" else root.below:
             _clear_reporting(core, dev)
     write_back(core, root, root.aer + AER.COR_STATUS)
     write_back(core, root, root.aer + AER.UNCOR_STATUS)

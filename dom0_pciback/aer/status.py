@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVSTA_ERRORS
+from protocol.topology import COLLECTORS
 
 if TYPE_CHECKING:
     from dom0_pciback.pci.core import PciCore
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def pci_aer_clear_status(core: PciCore, dev: PciDev) -> None:
-    """Clear Root Error Status (root ports), Correctable and Uncorrectable Error Status; nothing without AER."""
+    """Clear Root Error Status (of roots), Correctable and Uncorrectable Error Status; nothing without AER."""
     if not dev.aer:
         return
-    if dev.kind == "root_port":
+    if dev.kind in COLLECTORS:
         write_back(core, dev, dev.aer + AER.ROOT_STATUS)
     write_back(core, dev, dev.aer + AER.COR_STATUS)
     write_back(core, dev, dev.aer + AER.UNCOR_STATUS)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
+from dom0_pciback.pci.rcec import pcie_link_rcec
 from dom0_pciback.pci.state import restore_state, save_state
 from protocol.ers import ChannelState, ErsResult
 from protocol.layout_header import COMMAND_INTX_DISABLE, COMMAND_MASTER, HEADER
+from protocol.topology import COLLECTORS
+
+# Who matches pcieport: PCI bridges and event collectors by class, with one of these types (2.5)
+PORT_KINDS = frozenset({"root_port", "upstream_port", "downstream_port", "event_collector"})
 
 
 class PortDriver:
@@ -19,9 +24,11 @@ class PortDriver:
         self._core = core
 
     async def probe(self, dev: PciDev) -> int:
-        """Become bus master; a root port has services, hence MSI instead of INTx (errata 4.1)."""
-        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if dev.kind == "root_port" else 0)
+        """Become bus master; who collects errors has services, hence MSI instead of INTx (errata 4.1)."""
+        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if dev.kind in COLLECTORS else 0)
         self._core.update(dev, HEADER.COMMAND, 2, 0, enable)
+        if dev.kind == "event_collector":
+            pcie_link_rcec(self._core, dev)
         return 0
 
     async def error_detected(self, dev: PciDev, state: ChannelState) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
@@ -41,11 +42,13 @@ from protocol.layout_pcie import (
     SLOT_PORTS,
 )
 from protocol.layout_pm import PM
+from protocol.layout_rcec import OWN_BUS_ONLY, RCEC, bus_numbers
 from protocol.register_names import REGISTERS
 from protocol.registers import Layout
 from protocol.topology import FunctionSpec
 
 PM_OFFSET, MSI_OFFSET, EXP_OFFSET, AER_OFFSET = 0x40, 0x50, 0x70, 0x100
+RCEC_OFFSET = 0x180
 
 # what a function is: class (base class, sub class, programming interface), MSI vectors that it asks for
 MODELS: dict[str, tuple[int, int]] = {
@@ -72,6 +75,7 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
         "upstream_port": Port,
         "downstream_port": Port,
         "pcie_pci_bridge": Port,
+        "event_collector": EventCollector,
     }
     function = classes.get(spec.kind, Function)(spec, parent, fabric)
     values, config = _values(function, multifunction), function.config
@@ -82,6 +86,8 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
     at = dict(placed)
     function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
     function.aer = at.get(AER, 0)
+    if isinstance(function, EventCollector):
+        function.rcec = at[RCEC]
     config.add_capabilities(placed)
     if function.exp and not spec.error_enables:
         config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
@@ -95,6 +101,7 @@ def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
         (MSI, MSI_OFFSET, True),
         (EXP, EXP_OFFSET, spec.pcie),
         (AER, AER_OFFSET, spec.pcie and spec.aer),
+        (RCEC, RCEC_OFFSET, spec.kind == "event_collector"),
     )
     return [(layout, offset) for layout, offset, there in present if there]
 
@@ -127,6 +134,10 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             EXP.DEVCAP.name: EXP_DEVCAP_RBER * spec.role_based | EXP_DEVCAP_FLR * flr,
             EXP.LNKCAP.name: link | EXP_LNKCAP_SDERC * has_slot | EXP_LNKCAP_DLLLARC * reporting,
             EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * reporting,
+        },
+        RCEC: {
+            RCEC.BITMAP.name: spec.rciep_devices,
+            RCEC.BUSN.name: bus_numbers(*(spec.rciep_buses or OWN_BUS_ONLY)),
         },
         AER: {AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log},
     }

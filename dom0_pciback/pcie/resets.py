@@ -5,6 +5,7 @@ Source: linux-aer.md 1.2 and 4.8, errata 4.4. Registers go to their reset values
 
 from __future__ import annotations
 
+from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import Port
 
@@ -46,6 +47,8 @@ def _stays_dead(port: Port) -> bool:
 
 def _reset(function: Function) -> None:
     function.config.reset()
+    if isinstance(function, EventCollector):
+        function.aer_interrupt.update()  # Root Error Command is 0 now
     function.fabric.on_reset(function)
 
 

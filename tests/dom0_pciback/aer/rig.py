@@ -10,7 +10,7 @@ from dom0_pciback.aer.isr import Recover
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
-from dom0_pciback.pci.portdrv import port_driver
+from dom0_pciback.pci.portdrv import PORT_KINDS, port_driver
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from kernel_stub.kernel import Kernel
 from protocol.ers import ChannelState, ErsResult
@@ -61,7 +61,7 @@ class Rig:
         self.core = PciCore(self.kernel, self.hierarchy, timing or TimingSpec())
         driver = port_driver(self.core)
         for dev in self.core.devices.values():
-            if dev.is_bridge:
+            if dev.kind in PORT_KINDS:
                 self.call(self.core.bind(dev, driver))
         self.aer = AerCore(self.core, generation, recover)
         self.settle()
