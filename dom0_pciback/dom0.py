@@ -15,6 +15,8 @@ from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.osc import osc_lines
+from dom0_pciback.pci.ownership import pcie_ports_disabled
 from dom0_pciback.pci.portdrv import PORT_KINDS, port_driver
 from dom0_pciback.pci.state import save_state
 from dom0_pciback.pciback.handlers import Callbacks
@@ -64,7 +66,9 @@ class Dom0:
         kernel, profile = self.kernel, make_profile(host.profile, host.defects)
         kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
         hierarchy = self.hierarchy = Hierarchy(host, self.clock)
-        core = self.core = PciCore(kernel, hierarchy, host.timing)
+        for line in osc_lines(host.boot):
+            kernel.printk(INFO, line)
+        core = self.core = PciCore(kernel, hierarchy, host.timing, host.boot)
         await self._bind_ports(core, hardened=profile.hardened)
         pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
         callbacks = Callbacks(pciback)
@@ -96,7 +100,9 @@ class Dom0:
         self.on_stop()
 
     async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
-        """The port driver; ``hardened`` saves what it switched on, so that a restore brings it back (H18)."""
+        """The port driver, if there is one (3.1); ``hardened`` saves what it switched on, which a restore needs (H18)."""
+        if pcie_ports_disabled(core.boot):
+            return
         driver = port_driver(core)
         core.register_driver(driver)
         for dev in core.devices.values():

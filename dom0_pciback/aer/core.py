@@ -12,6 +12,7 @@ from dom0_pciback.aer.recovery import GENERATIONS, pcie_do_recovery
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, device_file, root_file
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.ownership import has_aer_service
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.topology import COLLECTORS
@@ -39,7 +40,7 @@ class AerCore:
         self.roots: dict[Sbdf, AerRpc] = {}
         core.hierarchy.interrupt = self.interrupt
         for dev in core.devices.values():
-            if dev.kind in COLLECTORS and dev.aer:
+            if has_aer_service(core, dev):
                 self._probe(dev)
 
     def _probe(self, root: PciDev) -> None:

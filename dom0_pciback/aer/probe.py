@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dom0_pciback.aer.info import AerInfo
 from dom0_pciback.aer.status import pci_aer_clear_status, pcie_clear_device_status, write_back
+from dom0_pciback.pci.ownership import pci_aer_available, pcie_aer_is_native
 from dom0_pciback.pci.rcec import pcie_walk_rcec
 from dom0_pciback.pci.regs import AER_ROOT_RECEIVED
 from kernel_stub.kernel import INFO
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 
 def pci_aer_init(core: PciCore, dev: PciDev) -> None:
-    """Give a function with AER its counters and limiters, clear its status, enable its reporting (1.7)."""
+    """Give a function with AER its counters and limiters, clear its status, enable its reporting (1.7).
+
+    Counters exist whoever owns AER; registers are touched only if it is the kernel (3.1).
+    """
     if not dev.aer:
         return
     dev.aer_info = AerInfo(core.kernel)
     pci_aer_clear_status(core, dev)
-    core.update(dev, dev.exp + EXP.DEVCTL, 2, 0, EXP_DEVCTL_AER_FLAGS)
+    if pci_aer_available(core.boot) and pcie_aer_is_native(core, dev):
+        core.update(dev, dev.exp + EXP.DEVCTL, 2, 0, EXP_DEVCTL_AER_FLAGS)
 
 
 def aer_probe(core: PciCore, root: PciDev, irq: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dom0_pciback.aer.status import write_back
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.ownership import owns_aer
 from dom0_pciback.pci.reset import bus_error_reset, pcie_reset_flr
 from kernel_stub.kernel import INFO
 from protocol.ers import ErsResult
@@ -26,11 +27,14 @@ def bridge_of(dev: PciDev) -> PciDev:
     return dev.bridge
 
 
-def masked_root(bridge: PciDev) -> PciDev | None:
+def masked_root(core: PciCore, bridge: PciDev) -> PciDev | None:
     """Whose interrupt is off while ``bridge`` is reset: the root port above, an integrated endpoint's collector.
 
-    None without AER there, and for a collector itself, above which there is no root port (4.8 item 1).
+    None without AER there, for a collector itself, above which there is no root port (4.8 item 1), and if the
+    firmware owns AER.
     """
+    if not owns_aer(core.boot):
+        return None
     root = bridge.rcec if bridge.kind == "rciep" else bridge.root if bridge.root.kind == "root_port" else None
     return root if root is not None and root.aer else None
 
@@ -46,7 +50,7 @@ async def aer_root_reset(core: PciCore, bridge: PciDev) -> int:
     At the end the whole Root Error Status is cleared: messages that arrived during the reset are lost, for
     all devices below that root (T26).
     """
-    root = masked_root(bridge)
+    root = masked_root(core, bridge)
     if root is not None:
         core.update(root, root.aer + AER.ROOT_COMMAND, 4, AER_ROOT_CMD_ALL, 0)
     rc = await _reset(core, bridge)

@@ -10,7 +10,7 @@ from dom0_pciback.pci.regs import ALL_ONES
 from kernel_stub.kernel import Kernel
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
-from protocol.topology import TimingSpec
+from protocol.topology import BootSpec, TimingSpec
 
 _GONE = ChannelState.PERM_FAILURE
 
@@ -19,13 +19,16 @@ class PciCore:
     """Owner of all ``PciDev``. Enumerates the hierarchy when it is made (``pci_scan_child_bus``).
 
     ``devices`` is in the order of ``pci_walk_bus``: ascending device and function, a bridge before what is
-    below it. The host bridge is a native one: dom0 owns AER everywhere (3.1).
+    below it. ``boot`` decides who owns AER (3.1, ``pci.ownership``); by default dom0 does, everywhere.
     """
 
-    def __init__(self, kernel: Kernel, hierarchy: HierarchyLike, timing: TimingSpec) -> None:
+    def __init__(
+        self, kernel: Kernel, hierarchy: HierarchyLike, timing: TimingSpec, boot: BootSpec | None = None
+    ) -> None:
         self.kernel = kernel
         self.hierarchy = hierarchy
         self.timing = timing
+        self.boot = boot or BootSpec()
         self._read = hierarchy.read
         self._write = hierarchy.write
         self.devices: dict[Sbdf, PciDev] = {}

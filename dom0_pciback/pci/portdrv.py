@@ -24,8 +24,9 @@ class PortDriver:
         self._core = core
 
     async def probe(self, dev: PciDev) -> int:
-        """Become bus master; who collects errors has services, hence MSI instead of INTx (errata 4.1)."""
-        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if dev.kind in COLLECTORS else 0)
+        """Become bus master; who collects errors has services, hence MSI instead of INTx if there is MSI (errata 4.1)."""
+        uses_msi = dev.kind in COLLECTORS and self._core.boot.msi
+        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if uses_msi else 0)
         self._core.update(dev, HEADER.COMMAND, 2, 0, enable)
         if dev.kind == "event_collector":
             pcie_link_rcec(self._core, dev)

@@ -1,6 +1,6 @@
-"""Composes the registers of a function, and sets what firmware and Linux's enumeration leave behind.
+"""Composes the registers of a function, and sets what firmware leaves behind; error reporting is enabled by who owns it.
 
-Source: linux-aer.md 1.6 and 1.7, errata 4.1.
+Source: linux-aer.md 1.6, errata 4.1.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
 
 
 def boot(functions: Sequence[Function]) -> None:
-    """Program every function, roots first, as firmware and Linux's enumeration leave it."""
+    """Program every function, roots first, as firmware leaves it, apart from Command, which drivers would set."""
     window = FIRST_WINDOW
     for function in functions:
         if function.parent is None:
@@ -158,8 +158,6 @@ def boot(functions: Sequence[Function]) -> None:
 def _program(function: Function) -> None:
     config, spec = function.config, function.spec
     config.poke(HEADER.COMMAND, 2, COMMAND_PORT if function.is_port else COMMAND_ENDPOINT)
-    if function.aer and spec.error_enables:
-        config.poke(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
     if function.is_port:
         config.poke(TYPE1.PRIMARY_BUS, 1, function.sbdf.bus)
         config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)
