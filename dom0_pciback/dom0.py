@@ -13,9 +13,10 @@ from dom0_pciback.aer.core import AerCore
 from dom0_pciback.aer.inject_file import parse
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
-from dom0_pciback.native import bind_native, bind_ports
+from dom0_pciback.native import bind_native, bind_ports, save_ports
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.osc import osc_lines
 from dom0_pciback.pci.slot import create_slots
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
@@ -31,7 +32,7 @@ from kernel_stub.sync import WaitQueue
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.ports import Clock, Endpoints, Link
-from protocol.topology import HOST, HostSpec
+from protocol.topology import COLLECTORS, HOST, HostSpec
 
 Header = tuple[int, int, int, int]
 END_PATIENCE = 900 * MS  # less than the stub waits for its parties to end
@@ -64,9 +65,11 @@ class Dom0:
         kernel, profile = self.kernel, make_profile(host.profile, host.defects)
         kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
         hierarchy = self.hierarchy = Hierarchy(host, self.clock)
+        for line in osc_lines(host.boot):
+            kernel.printk(INFO, line)
         core = self.core = PciCore(kernel, hierarchy, host.timing, host.boot)
         create_slots(core)
-        await bind_ports(core, hardened=profile.hardened)
+        await bind_ports(core)
         pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
         callbacks = Callbacks(pciback)
         pciback.use_handlers(callbacks.handlers())
@@ -74,6 +77,8 @@ class Dom0:
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
+        if profile.hardened:
+            save_ports(core)
         await bind_native(core, host, {})
         self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
         bus = DeviceBus(kernel, hierarchy, iommu)
@@ -169,7 +174,7 @@ class Dom0:
 
     def _stats(self, bdf: str) -> dict[str, str]:
         dev = self.core.devices[self._known(bdf)]
-        files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind == "root_port" else ()))
+        files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind in COLLECTORS else ()))
         return {file: self.aer.stats_text(dev, file) for file in files}
 
     def _channel_stats(self, domid: int) -> dict[str, int]:

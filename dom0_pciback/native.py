@@ -7,11 +7,13 @@ from dom0_pciback.aer.inject import AerInject
 from dom0_pciback.drivers.aerlab import VARIANTS, Answers, aerlab_drivers
 from dom0_pciback.drivers.real import real_drivers
 from dom0_pciback.pci.core import PciCore
-from dom0_pciback.pci.portdrv import PORT_DRIVER, port_driver
+from dom0_pciback.pci.osc import osc_lines
+from dom0_pciback.pci.ownership import pcie_ports_disabled
+from dom0_pciback.pci.portdrv import PORT_DRIVER, PORT_KINDS, port_driver
 from dom0_pciback.pci.slot import create_slots
 from dom0_pciback.pci.state import save_state
 from dom0_pciback.pcie.hierarchy import Hierarchy
-from kernel_stub.kernel import Kernel
+from kernel_stub.kernel import INFO, Kernel
 from protocol.ids import Sbdf
 from protocol.ports import Clock
 from protocol.topology import HostSpec
@@ -20,24 +22,23 @@ REAL = ("e1000e", "igb", "nvme", "virtio-pci", "shpchp")
 DRIVER_NAMES = (*REAL, *VARIANTS)  # what FunctionSpec.dom0_driver may name besides pciback and pcieport
 
 
-async def bind_ports(core: PciCore, *, hardened: bool = False) -> None:
-    """The port driver; ``hardened`` saves what it switched on, so that a restore brings it back (H18).
-
-    With ``pcie_ports=compat`` there is none (3.1), and it does not bind to PCI Express to PCI bridges.
-    """
+async def bind_ports(core: PciCore) -> None:
+    """Bind the port driver, if there is one (3.1)."""
+    if pcie_ports_disabled(core.boot):
+        return
     driver = port_driver(core)
     core.register_driver(driver)
-    if core.boot.pcie_ports == "compat":
-        return
     for dev in list(core.devices.values()):
-        if dev.is_bridge and dev.kind != "pcie_pci_bridge":
+        if dev.kind in PORT_KINDS:
             await core.bind(dev, driver)
-    if hardened:
-        save_ports(core)
 
 
 def save_ports(core: PciCore) -> None:
-    """Save every port again: those above have become bus masters with those below (C2)."""
+    """Save every port again, so that a restore brings back what was switched on since (H18).
+
+    Ports have become bus masters with those below (C2); an event collector, which may be reset itself, has
+    its interrupts enabled.
+    """
     for dev in core.devices.values():
         if dev.driver is not None and dev.driver.name == PORT_DRIVER:
             save_state(core, dev)
@@ -67,6 +68,8 @@ class NativeDom0:
 
     async def start(self) -> None:
         """Boot: ports, AER, drivers."""
+        for line in osc_lines(self.host.boot):
+            self.kernel.printk(INFO, line)
         create_slots(self.core)
         await bind_ports(self.core)
         self.aer = AerCore(self.core, self.host.kernel)

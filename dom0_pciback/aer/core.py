@@ -12,16 +12,18 @@ from dom0_pciback.aer.recovery import GENERATIONS, pcie_do_recovery
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, device_file, root_file
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.ownership import has_aer_service
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
+from protocol.topology import COLLECTORS
 
-FIRST_IRQ = 24  # number of the first MSI vector of a root port, counted up from there
+FIRST_IRQ = 24  # number of the first MSI vector of a root, counted up from there
 
 Recover = Callable[[PciDev, ChannelState], Awaitable[int]]
 
 
 class AerCore:
-    """Binds the AER service to every root port that has the capability and serves their interrupts.
+    """Binds the AER service to every root port and event collector with the capability, serves their interrupts.
 
     ``generation`` names a row of ``recovery.GENERATIONS`` (``linux-7.2``, ``linux-6.1``, ``linux-2.6.27``;
     ValueError otherwise). ``recover`` replaces the whole recovery: it gets the detecting device and the
@@ -38,7 +40,7 @@ class AerCore:
         self.roots: dict[Sbdf, AerRpc] = {}
         core.hierarchy.interrupt = self.interrupt
         for dev in core.devices.values():
-            if dev.kind == "root_port" and dev.aer:
+            if has_aer_service(core, dev):
                 self._probe(dev)
 
     def _probe(self, root: PciDev) -> None:
@@ -48,7 +50,7 @@ class AerCore:
         self.core.kernel.spawn(aer_isr(rpc, self.recover), f"irq/{irq}-aerdrv", realtime=True)
 
     def interrupt(self, function: Any) -> None:
-        """The hardware raised the interrupt of this root port function."""
+        """The hardware raised the interrupt of this root port or event collector."""
         rpc = self.roots.get(function.sbdf)
         if rpc is not None:
             aer_irq(rpc)
@@ -66,7 +68,7 @@ class AerCore:
 
         Raises KeyError for a file that this function does not have.
         """
-        if dev.aer_info is None or (file in ROOT_FILES and dev.kind != "root_port"):
+        if dev.aer_info is None or (file in ROOT_FILES and dev.kind not in COLLECTORS):
             raise KeyError(f"{dev.name} has no {file}")
         if file not in DEVICE_FILES and file not in ROOT_FILES:
             raise KeyError(f"{file} is no AER file; known: {', '.join((*DEVICE_FILES, *ROOT_FILES))}")

@@ -9,6 +9,7 @@ from dom0_pciback.aer.status import pcie_clear_device_status
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import handlers_of
+from dom0_pciback.pci.ownership import pcie_aer_is_native
 from protocol.ers import ChannelState, Severity
 from protocol.layout_aer import AER
 
@@ -28,6 +29,8 @@ async def pci_aer_handle_error(
 async def _handle_correctable(core: PciCore, dev: PciDev, record: ErrorRecord) -> None:
     """Every set bit is written back, masked ones too (T24); the callback runs without the device lock."""
     core.write(dev, dev.aer + AER.COR_STATUS, 4, record.status)
+    if not pcie_aer_is_native(core, dev):
+        return
     callback = handlers_of(dev).cor_error_detected
     if callback is not None:
         await callback(dev)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AER_MAX_MULTI_ERR_DEVICES = 5
 MAX_PREFIXES = 4  # End-End TLP prefixes in the prefix log
-PORT_KINDS = frozenset({"root_port", "downstream_port"})  # read even after a fatal error (3.7)
+PORT_KINDS = frozenset({"root_port", "event_collector", "downstream_port"})  # read even after a fatal error (3.7)
 
 
 class AerInfo:
@@ -92,7 +92,7 @@ class TlpLog:
 def aer_get_device_error_info(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
     """Read the device's registers into ``record``; False: nothing to print, count or handle (3.7).
 
-    After a fatal error the link to anything but a root or downstream port is distrusted: no register is
+    After a fatal error the link to anything but a root or a downstream port is distrusted: no register is
     read, ``status`` stays 0, and the answer is True (T19).
     """
     record.status, record.tlp = 0, None

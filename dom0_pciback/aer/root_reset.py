@@ -5,35 +5,51 @@ from __future__ import annotations
 from dom0_pciback.aer.status import write_back
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.ownership import owns_aer
 from dom0_pciback.pci.reset import bus_error_reset, pcie_reset_flr
 from kernel_stub.kernel import INFO
 from protocol.ers import ErsResult
 from protocol.layout_aer import AER, AER_ROOT_CMD_ALL
 
+# The device itself is what a recovery is about; for every other kind it is the port above (4.1).
+OWN_SCOPE = frozenset({"root_port", "downstream_port", "event_collector", "rciep"})
+
 
 def bridge_of(dev: PciDev) -> PciDev:
     """The port whose secondary bus a recovery of ``dev`` is about (4.1).
 
-    ``dev`` itself for root and downstream ports, else the port above. A function on a root bus without a
-    port above is treated as a Root Complex Integrated Endpoint: itself (T31).
+    ``dev`` itself for roots, downstream ports and integrated endpoints, else the port above. Any function on
+    a root bus without a port above is treated as an integrated endpoint: itself (T31).
     """
-    if dev.kind in ("root_port", "downstream_port") or dev.bridge is None:
+    if dev.kind in OWN_SCOPE or dev.bridge is None:
         return dev
     return dev.bridge
 
 
+def masked_root(core: PciCore, bridge: PciDev) -> PciDev | None:
+    """Whose interrupt is off while ``bridge`` is reset: the root port above, an integrated endpoint's collector.
+
+    None without AER there, for a collector itself, above which there is no root port (4.8 item 1), and if the
+    firmware owns AER.
+    """
+    if not owns_aer(core.boot):
+        return None
+    root = bridge.rcec if bridge.kind == "rciep" else bridge.root if bridge.root.kind == "root_port" else None
+    return root if root is not None and root.aer else None
+
+
 def devices_below(bridge: PciDev) -> tuple[PciDev, ...]:
-    """Who takes part: everything below the bridge, not itself; an integrated endpoint alone (4.1)."""
+    """Who takes part: everything below the bridge, not itself; an endpoint or collector alone (4.1)."""
     return bridge.below if bridge.is_bridge else (bridge,)
 
 
 async def aer_root_reset(core: PciCore, bridge: PciDev) -> int:
-    """Reset what is below ``bridge`` with the root port's interrupts off; RECOVERED or DISCONNECT.
+    """Reset what is below ``bridge`` with the root's interrupts off; RECOVERED or DISCONNECT.
 
     At the end the whole Root Error Status is cleared: messages that arrived during the reset are lost, for
     all devices below that root (T26).
     """
-    root = bridge.root if bridge.root.kind == "root_port" and bridge.root.aer else None
+    root = masked_root(core, bridge)
     if root is not None:
         core.update(root, root.aer + AER.ROOT_COMMAND, 4, AER_ROOT_CMD_ALL, 0)
     rc = await _reset(core, bridge)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dom0_pciback.aer.info import AER_MAX_MULTI_ERR_DEVICES, ErrorRecord, aer_ratelimit
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.rcec import pcie_walk_rcec
 from kernel_stub.kernel import ERR
 from protocol.ers import Severity
 from protocol.layout_aer import AER
@@ -70,20 +71,34 @@ def is_error_source(core: PciCore, dev: PciDev, record: ErrorRecord) -> SourceSt
 def find_source_device(core: PciCore, root: PciDev, record: ErrorRecord) -> bool:
     """Collect the reporting devices in ``record.devs``: the root first, then everything below it.
 
-    A record that is not *multi* ends at the first hit; a sixth device ends the walk with a message and is
-    neither handled nor cleared (T22). True if any device was found.
+    An event collector has its integrated endpoints instead, and that walk cannot be stopped: a record that
+    is not *multi* may so collect several (3.9). True if any device was found.
     """
-    for dev in (root, *root.below):
-        if not is_error_source(core, dev, record).is_source:
-            continue
-        if len(record.devs) == AER_MAX_MULTI_ERR_DEVICES:
-            limit = AER_MAX_MULTI_ERR_DEVICES
-            core.printk(ERR, dev, f"AER: Exceeded max supported ({limit}) devices with errors logged")
-            break
-        add_error_device(dev, record)
-        if not record.multi:
-            break
+    if find_device_iter(core, root, record):
+        return True
+    if root.kind == "event_collector":
+        for dev in pcie_walk_rcec(core, root):
+            find_device_iter(core, dev, record)
+    else:
+        for dev in root.below:
+            if find_device_iter(core, dev, record):
+                break
     return bool(record.devs)
+
+
+def find_device_iter(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    """Add ``dev`` if it is a source; True asks to stop the walk.
+
+    A record that is not *multi* stops at the first hit. A sixth device gets a message and is neither handled
+    nor cleared (T22).
+    """
+    if not is_error_source(core, dev, record).is_source:
+        return False
+    if len(record.devs) == AER_MAX_MULTI_ERR_DEVICES:
+        core.printk(ERR, dev, f"AER: Exceeded max supported ({AER_MAX_MULTI_ERR_DEVICES}) devices with errors logged")
+        return True
+    add_error_device(dev, record)
+    return not record.multi
 
 
 def add_error_device(dev: PciDev, record: ErrorRecord) -> None:

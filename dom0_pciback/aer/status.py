@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dom0_pciback.pci.ownership import owns_aer, pcie_aer_is_native
 from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVSTA_ERRORS
+from protocol.topology import COLLECTORS
 
 if TYPE_CHECKING:
     from dom0_pciback.pci.core import PciCore
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def pci_aer_clear_status(core: PciCore, dev: PciDev) -> None:
-    """Clear Root Error Status (root ports), Correctable and Uncorrectable Error Status; nothing without AER."""
-    if not dev.aer:
+    """Clear Root Error Status (of roots), Correctable and Uncorrectable Error Status; nothing if not native."""
+    if not pcie_aer_is_native(core, dev):
         return
-    if dev.kind == "root_port":
+    if dev.kind in COLLECTORS:
         write_back(core, dev, dev.aer + AER.ROOT_STATUS)
     write_back(core, dev, dev.aer + AER.COR_STATUS)
     write_back(core, dev, dev.aer + AER.UNCOR_STATUS)
@@ -24,7 +26,7 @@ def pci_aer_clear_status(core: PciCore, dev: PciDev) -> None:
 
 def pci_aer_clear_nonfatal_status(core: PciCore, dev: PciDev) -> None:
     """Clear the Uncorrectable Error Status bits of non-fatal severity; fatal ones stay (T16)."""
-    if not dev.aer:
+    if not pcie_aer_is_native(core, dev):
         return
     status = core.read(dev, dev.aer + AER.UNCOR_STATUS, 4)
     status &= ~core.read(dev, dev.aer + AER.UNCOR_SEVER, 4)
@@ -40,9 +42,10 @@ def pcie_clear_device_status(core: PciCore, dev: PciDev) -> None:
 
 
 def clear_status(core: PciCore, dev: PciDev) -> None:
-    """What step 8 of a recovery clears on the detecting device (4.2)."""
-    pcie_clear_device_status(core, dev)
-    pci_aer_clear_nonfatal_status(core, dev)
+    """What step 8 of a recovery clears on the detecting device (4.2); nothing if the firmware owns AER."""
+    if owns_aer(core.boot):
+        pcie_clear_device_status(core, dev)
+        pci_aer_clear_nonfatal_status(core, dev)
 
 
 def write_back(core: PciCore, dev: PciDev, offset: int) -> int:

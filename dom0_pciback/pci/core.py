@@ -24,7 +24,7 @@ class PciCore:
     """Owner of all ``PciDev``. Enumerates the hierarchy when it is made (``pci_scan_child_bus``).
 
     ``devices`` is in the order of ``pci_walk_bus``: ascending device and function, a bridge before what is
-    below it. The host bridge is a native one: dom0 owns AER everywhere (3.1).
+    below it. ``boot`` decides who owns AER (3.1, ``pci.ownership``); by default dom0 does, everywhere.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from protocol.ids import Sbdf
 if TYPE_CHECKING:
     from dom0_pciback.aer.info import AerInfo
     from dom0_pciback.pci.driver import PciDriver
+    from dom0_pciback.pci.rcec import RcecEa
     from dom0_pciback.pci.slot import Slot
     from dom0_pciback.pci.state import SavedState
 
@@ -59,6 +60,8 @@ class PciDev:
         "no_bus_reset",
         "pm",
         "prefix",
+        "rcec",
+        "rcec_ea",
         "reset_methods",
         "rid",
         "root",
@@ -96,6 +99,8 @@ class PciDev:
         self.device_lock = StealableMutex(kernel, f"device_lock of {self.name}")
         self.saved_state: SavedState | None = None
         self.aer_info: AerInfo | None = None
+        self.rcec: PciDev | None = None  # integrated endpoint: its event collector
+        self.rcec_ea: RcecEa | None = None  # event collector: who reports to it
 
     def __repr__(self) -> str:
         return f"<{self.prefix[:-2]}>"

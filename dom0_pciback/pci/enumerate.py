@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dom0_pciback.aer.probe import pci_aer_init
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.hardware import FunctionLike
+from dom0_pciback.pci.rcec import pci_rcec_init
 from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
 from dom0_pciback.pci.state import save_state
 from protocol.layout_aer import AER
@@ -15,6 +16,7 @@ from protocol.layout_header import BRIDGE_CTL_SERR, HEADER, STATUS_CAP_LIST, TYP
 from protocol.layout_msi import MSI
 from protocol.layout_pcie import EXP
 from protocol.layout_pm import PM
+from protocol.layout_rcec import RCEC
 
 if TYPE_CHECKING:
     from dom0_pciback.pci.core import PciCore
@@ -54,6 +56,8 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     dev.aer = _extended_capability(core, dev, AER.cap_id) if dev.exp else 0
     if dev.is_bridge:
         core.update(dev, TYPE1.BRIDGE_CONTROL, 2, 0, BRIDGE_CTL_SERR)
+    if dev.kind == "event_collector":
+        pci_rcec_init(core, dev, _extended_capability(core, dev, RCEC.cap_id))
     if dev.kind == "root_port":
         dev.rrs_visible = bool(core.read(dev, dev.exp + EXP.RTCTL, 2) & EXP_RTCTL_RRS_SVE)
 

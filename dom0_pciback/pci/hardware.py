@@ -20,7 +20,7 @@ class FunctionLike(Protocol):
 
     @property
     def kind(self) -> str:
-        """``root_port``, ``upstream_port``, ``downstream_port`` or ``endpoint`` (``protocol.topology``)."""
+        """Its PCI Express type, a ``protocol.topology.Kind``."""
 
     @property
     def parent(self) -> FunctionLike | None:
@@ -34,7 +34,7 @@ class FunctionLike(Protocol):
 class HierarchyLike(Protocol):
     """The hierarchy of one host."""
 
-    interrupt: Callable[[Any], None]  # called with the port that raises its AER interrupt
+    interrupt: Callable[[Any], None]  # called with who raises its AER interrupt
 
     def wake(self, sbdf: Sbdf) -> None:
         """A function leaves its idle state."""

@@ -6,12 +6,17 @@ from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
 from dom0_pciback.pci.enable import pci_enable_device_mem
+from dom0_pciback.pci.rcec import pcie_link_rcec
 from dom0_pciback.pci.state import restore_state, save_state
 from protocol.ers import ChannelState, ErsResult
 from protocol.layout_header import COMMAND_INTX_DISABLE, COMMAND_MASTER, HEADER
-from protocol.layout_pcie import ROOTS, SLOT_PORTS
+from protocol.layout_pcie import SLOT_PORTS
+from protocol.topology import COLLECTORS
 
 PORT_DRIVER = "pcieport"
+
+# Who matches pcieport: PCI bridges and event collectors by class, with one of these types (2.5)
+PORT_KINDS = frozenset({"root_port", "upstream_port", "downstream_port", "event_collector"})
 
 
 class PortDriver:
@@ -29,7 +34,9 @@ class PortDriver:
         """
         core = self._core
         pci_enable_device_mem(core, dev)
-        if dev.kind in ROOTS or (dev.kind in SLOT_PORTS and core.boot.hotplug == "native"):
+        if dev.kind == "event_collector":
+            pcie_link_rcec(core, dev)
+        if dev.kind in COLLECTORS or (dev.kind in SLOT_PORTS and core.boot.hotplug == "native"):
             core.update(dev, HEADER.COMMAND, 2, 0, COMMAND_MASTER | COMMAND_INTX_DISABLE * core.boot.msi)
         save_state(core, dev)
         return 0

@@ -56,7 +56,8 @@ def check(core: PciCore, dev: PciDev, image: SavedState | None, *, again: bool =
         return f"does not answer (vendor id {vendor:04x})"
     image = image or dev.saved_state
     header = _check_header(core, dev, image) if image is not None else ""
-    for text in (header, _check_reporting(core, dev), "" if again else _check_status(core, dev)):
+    reporting = _check_reporting(core, dev, image) if image is not None else ""
+    for text in (header, reporting, "" if again else _check_status(core, dev)):
         if text:
             core.kernel.trace("recovery.check", dev.name, False, text)
             return text
@@ -77,8 +78,10 @@ def _check_header(core: PciCore, dev: PciDev, image: SavedState) -> str:
     return ""
 
 
-def _check_reporting(core: PciCore, dev: PciDev) -> str:
-    if dev.exp and core.read(dev, dev.exp + EXP.DEVCTL, 2) & EXP_DEVCTL_AER_FLAGS != EXP_DEVCTL_AER_FLAGS:
+def _check_reporting(core: PciCore, dev: PciDev, image: SavedState) -> str:
+    """The enables are as they were; who owns AER decides whether they were ever on (linux-aer.md 3.1)."""
+    wanted = next((value for offset, _, value in image.exp if offset == dev.exp + EXP.DEVCTL), 0)
+    if ~core.read(dev, dev.exp + EXP.DEVCTL, 2) & wanted & EXP_DEVCTL_AER_FLAGS:
         return "error reporting is off in Device Control"
     return ""
 

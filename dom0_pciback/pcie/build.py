@@ -1,12 +1,13 @@
-"""Composes the registers of a function, and sets what firmware and Linux's enumeration leave behind.
+"""Composes the registers of a function, and sets what firmware leaves behind; who owns errors enables reporting.
 
-Source: linux-aer.md 1.6 and 1.7, errata 4.1.
+Source: linux-aer.md 1.6, errata 4.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
@@ -41,11 +42,13 @@ from protocol.layout_pcie import (
     SLOT_PORTS,
 )
 from protocol.layout_pm import PM, PM_CTRL_NO_SOFT_RESET
+from protocol.layout_rcec import OWN_BUS_ONLY, RCEC, bus_numbers
 from protocol.register_names import REGISTERS
 from protocol.registers import Layout
 from protocol.topology import FunctionSpec
 
 PM_OFFSET, MSI_OFFSET, EXP_OFFSET, AER_OFFSET = 0x40, 0x50, 0x70, 0x100
+RCEC_OFFSET = 0x180
 
 # what a function is: class (base class, sub class, programming interface), MSI vectors that it asks for
 MODELS: dict[str, tuple[int, int]] = {
@@ -69,6 +72,7 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
         "upstream_port": Port,
         "downstream_port": Port,
         "pcie_pci_bridge": Port,
+        "event_collector": EventCollector,
     }
     function = classes.get(spec.kind, Function)(spec, parent, fabric)
     values, config = _values(function, multifunction), function.config
@@ -79,6 +83,8 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
     at = dict(placed)
     function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
     function.aer = at.get(AER, 0)
+    if isinstance(function, EventCollector):
+        function.rcec = at[RCEC]
     config.add_capabilities(placed)
     if function.exp and not spec.error_enables:
         config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
@@ -92,6 +98,7 @@ def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
         (MSI, MSI_OFFSET, True),
         (EXP, EXP_OFFSET, spec.pcie),
         (AER, AER_OFFSET, spec.pcie and spec.aer),
+        (RCEC, RCEC_OFFSET, spec.kind == "event_collector"),
     )
     return [(layout, offset) for layout, offset, there in present if there]
 
@@ -131,11 +138,15 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             AER.UNCOR_MASK.name: AER.UNCOR_MASK.reset * function.fabric.profile.masked_by_default,
             AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log,
         },
+        RCEC: {
+            RCEC.BITMAP.name: spec.rciep_devices,
+            RCEC.BUSN.name: bus_numbers(*(spec.rciep_buses or OWN_BUS_ONLY)),
+        },
     }
 
 
 def boot(functions: Sequence[Function]) -> None:
-    """Program every function, roots first, as firmware and Linux's enumeration leave it."""
+    """Program every function, roots first, as firmware leaves it, apart from Command, which drivers would set."""
     window = FIRST_WINDOW
     for function in functions:
         if function.parent is None:
@@ -149,8 +160,6 @@ def boot(functions: Sequence[Function]) -> None:
 def _program(function: Function) -> None:
     config, spec = function.config, function.spec
     config.poke(HEADER.COMMAND, 2, COMMAND)
-    if function.aer and spec.error_enables:
-        config.poke(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
     if function.is_port:
         config.poke(TYPE1.PRIMARY_BUS, 1, function.sbdf.bus)
         config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)

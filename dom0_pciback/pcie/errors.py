@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dom0_pciback.pcie.collector import EventCollector, collector_of
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.bits import ADVISORY_NONFATAL, SURPRISE_DOWN, UNCOR_BY_NUMBER, UNSUPPORTED_REQUEST
@@ -239,14 +240,16 @@ def drop_stale_log(function: Function) -> None:
 def send_message(function: Function, severity: Severity) -> None:
     """Send ERR_COR, ERR_NONFATAL or ERR_FATAL from ``function`` towards its root port (linux-aer.md 2.2).
 
-    Lost when a link on the way is down, when a port stops it, or when no root port is above.
+    Lost when a link on the way is down, when a port stops it, or when no root port is above. An integrated
+    endpoint sends to its event collector, which is no bridge and has no gate (3.9).
     """
     message = MESSAGES[severity]
     passes = _passes_strict if function.fabric.profile.strict_gates else _passes
     at: Function | None = function
     while at is not None and passes(at, message, at is function):
-        if isinstance(at, RootPort):
-            _receive(at, message, function.sbdf.rid)
+        root = collector_of(at) if at.kind == "rciep" else at
+        if isinstance(root, RootPort | EventCollector):
+            _receive(root, message, function.sbdf.rid)
             return
         at = at.parent
         if isinstance(at, Port) and not at.link.up:
@@ -284,8 +287,11 @@ def _passes_strict(at: Function, message: ErrorMessage, is_source: bool) -> bool
     return enabled
 
 
-def _receive(root: RootPort, message: ErrorMessage, requester_id: int) -> None:
-    """The root port records the message; the source ID stays that of the first of its class (linux-aer.md 2.3)."""
+def _receive(root: RootPort | EventCollector, message: ErrorMessage, requester_id: int) -> None:
+    """The root port or event collector records the message (linux-aer.md 2.3).
+
+    The source ID stays that of the first of its class.
+    """
     if not root.aer:
         return
     config, offset = root.config, root.aer + AER.ROOT_STATUS
@@ -296,4 +302,4 @@ def _receive(root: RootPort, message: ErrorMessage, requester_id: int) -> None:
         status |= message.received | message.first
         config.poke(root.aer + AER.ROOT_ERR_SRC + message.source, 2, requester_id)
     config.poke(offset, 4, status | message.also)
-    root.update_interrupt()
+    root.aer_interrupt.update()

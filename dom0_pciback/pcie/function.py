@@ -28,6 +28,7 @@ class Fabric(Protocol):
     """What a function needs from the hierarchy that it is part of."""
 
     clock: Clock
+    functions: dict[Sbdf, Function]
     profile: HardwareProfile
     native_hotplug: bool
     interrupt: Callable[[Function], None]

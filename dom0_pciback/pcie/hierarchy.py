@@ -1,6 +1,6 @@
 """The whole PCI Express hierarchy of the host, as dom0's root complex reaches it.
 
-Kernel code uses ``read``, ``write`` and the ``interrupt`` of a root port; nothing else.
+Kernel code uses ``read``, ``write`` and the ``interrupt`` of a root port or event collector; nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from operator import itemgetter
 
 from dom0_pciback.pcie import build, errors, resets, tlp
+from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.config_space import ALL_ONES, check_access
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
@@ -30,8 +31,8 @@ class Hierarchy:
     """All functions of a host and the paths between them.
 
     ``functions`` is in enumeration order: depth first, a bridge before what is below it. ``interrupt`` is called
-    with a root port whose AER interrupt condition became true, ``on_reset`` with every function that a
-    reset hits; both are called synchronously, out of the access or error that caused them.
+    with a root port or event collector whose AER interrupt condition became true, ``on_reset`` with every
+    function that a reset hits; both are called synchronously, out of the access or error that caused them.
     """
 
     __slots__ = ("_bus_ports", "clock", "functions", "interrupt", "native_hotplug", "on_reset", "profile")
@@ -82,9 +83,9 @@ class Hierarchy:
             self._bus_ports[function.sbdf.segment, function.spec.secondary] = function
             hooks[_BUS_NUMBERS] = lambda old, new, value: function.refresh()
             hooks[_BRIDGE_CONTROL] = lambda old, new, value: self._bridge_control(function, old, new)
-        if isinstance(function, RootPort) and function.aer:
-            hooks[function.aer + AER.ROOT_COMMAND] = lambda old, new, value: function.update_interrupt()
-            hooks[function.aer + AER.ROOT_STATUS] = lambda old, new, value: function.update_interrupt()
+        if isinstance(function, RootPort | EventCollector) and function.aer:
+            hooks[function.aer + AER.ROOT_COMMAND] = lambda old, new, value: function.aer_interrupt.update()
+            hooks[function.aer + AER.ROOT_STATUS] = lambda old, new, value: function.aer_interrupt.update()
 
     def _device_control(self, function: Function, value: int) -> None:
         if value & EXP_DEVCTL_FLR and function.config.peek(function.exp + EXP.DEVCAP, 4) & EXP_DEVCAP_FLR:

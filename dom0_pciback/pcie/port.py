@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
+from dom0_pciback.pcie.collector import AerInterrupt
 from dom0_pciback.pcie.function import NEVER, Fabric, Function
 from dom0_pciback.pcie.link import Link
-from protocol.layout_aer import (
-    AER,
-    AER_ROOT_CMD_COR_EN,
-    AER_ROOT_CMD_FATAL_EN,
-    AER_ROOT_CMD_NONFATAL_EN,
-    AER_ROOT_COR_RCV,
-    AER_ROOT_FATAL_RCV,
-    AER_ROOT_NONFATAL_RCV,
-)
 from protocol.layout_header import TYPE1
 from protocol.layout_pcie import (
     EXP,
@@ -25,13 +17,6 @@ from protocol.layout_pcie import (
 from protocol.topology import FunctionSpec
 
 PORTS = frozenset({"root_port", "upstream_port", "downstream_port"})  # of PCI Express on both sides
-
-# A class interrupts while it is received (Root Status) and enabled (Root Command): linux-aer.md 2.3.
-INTERRUPT_CLASSES = (
-    (AER_ROOT_COR_RCV, AER_ROOT_CMD_COR_EN),
-    (AER_ROOT_NONFATAL_RCV, AER_ROOT_CMD_NONFATAL_EN),
-    (AER_ROOT_FATAL_RCV, AER_ROOT_CMD_FATAL_EN),
-)
 
 
 class Port(Function):
@@ -90,19 +75,10 @@ class Port(Function):
 
 
 class RootPort(Port):
-    """A root port. ``level`` is the condition of its AER interrupt."""
+    """A root port."""
 
-    __slots__ = ("level",)
+    __slots__ = ("aer_interrupt",)
 
     def __init__(self, spec: FunctionSpec, parent: Function | None, fabric: Fabric) -> None:
         super().__init__(spec, parent, fabric)
-        self.level = False
-
-    def update_interrupt(self) -> None:
-        """Interrupt when the condition becomes true, and only then (linux-aer.md 2.3, T27, C13)."""
-        status = self.config.peek(self.aer + AER.ROOT_STATUS, 4)
-        command = self.config.peek(self.aer + AER.ROOT_COMMAND, 4)
-        before = self.level
-        self.level = any(status & received and command & enabled for received, enabled in INTERRUPT_CLASSES)
-        if self.level and not before:
-            self.fabric.interrupt(self)
+        self.aer_interrupt = AerInterrupt(self)

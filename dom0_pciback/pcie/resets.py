@@ -5,6 +5,7 @@ Source: linux-aer.md 1.2 and 4.8, errata 4.4. Registers go to their reset values
 
 from __future__ import annotations
 
+from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import Port
 from protocol.layout_pcie import (
@@ -61,6 +62,8 @@ def _reset(function: Function) -> None:
     if profile.reset_clears_slot_events and function.kind in SLOT_PORTS:
         slot_status = function.exp + EXP.SLTSTA
         config.poke(slot_status, 2, config.peek(slot_status, 2) & ~SLOT_EVENTS)
+    if isinstance(function, EventCollector):
+        function.aer_interrupt.update()  # Root Error Command is 0 now
     function.fabric.on_reset(function)
 
 

@@ -17,6 +17,7 @@ from dom0_pciback.native import NativeDom0
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import PciDriver
 from dom0_pciback.pci.state import SavedState
+from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.link import LinkState
 from dom0_pciback.pcie.port import Port, RootPort
@@ -248,8 +249,8 @@ def _restore_function(image: _FunctionImage) -> None:
     function.log_valid = False
     if isinstance(function, Port) and image.link is not None:
         function.link.state = image.link
-    if isinstance(function, RootPort):
-        function.level = False
+    if isinstance(function, RootPort | EventCollector):
+        function.aer_interrupt.level = False
 
 
 def _restore_device(image: _DeviceImage, kernel: Kernel) -> None:

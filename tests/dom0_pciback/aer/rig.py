@@ -10,13 +10,14 @@ from dom0_pciback.aer.isr import Recover
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
-from dom0_pciback.pci.portdrv import port_driver
+from dom0_pciback.pci.ownership import pcie_ports_disabled
+from dom0_pciback.pci.portdrv import PORT_KINDS, port_driver
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from kernel_stub.kernel import Kernel
 from protocol.ers import ChannelState, ErsResult
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER
-from protocol.topology import FunctionSpec, HostSpec, TimingSpec
+from protocol.topology import BootSpec, FunctionSpec, HostSpec, TimingSpec
 from tests.kernel_stub.world import ListJournal, ManualClock
 
 VECTOR_HEADER = (1, 2, 3, 4)
@@ -53,15 +54,16 @@ class Rig:
         generation: str = "linux-7.2",
         recover: Recover | None = None,
         timing: TimingSpec | None = None,
+        boot: BootSpec | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.journal = ListJournal()
         self.kernel = Kernel("dom0", self.clock, self.journal)
         self.hierarchy = Hierarchy(HostSpec("test", functions or small_host(), []), self.clock)
-        self.core = PciCore(self.kernel, self.hierarchy, timing or TimingSpec())
+        self.core = PciCore(self.kernel, self.hierarchy, timing or TimingSpec(), boot)
         driver = port_driver(self.core)
         for dev in self.core.devices.values():
-            if dev.is_bridge:
+            if dev.kind in PORT_KINDS and not pcie_ports_disabled(self.core.boot):
                 self.call(self.core.bind(dev, driver))
         self.aer = AerCore(self.core, generation, recover)
         self.settle()

@@ -11,7 +11,7 @@ from dom0_pciback.pcie.profile import SPEC, HardwareProfile
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER, AER_ROOT_CMD_ALL
 from protocol.layout_header import BRIDGE_CTL_BUS_RESET, TYPE1
-from protocol.layout_pcie import EXP
+from protocol.layout_pcie import EXP, EXP_DEVCTL_AER_FLAGS
 from protocol.registers import Reg
 from protocol.topology import FunctionSpec, HostSpec
 
@@ -59,7 +59,9 @@ class Rig:
         self.resets: list[str] = []
         self.hierarchy.interrupt = lambda root: self.interrupts.append(str(root.sbdf))
         self.hierarchy.on_reset = lambda function: self.resets.append(str(function.sbdf))
-        for function in self.hierarchy.functions.values():
+        for function in self.hierarchy.functions.values():  # what a kernel that owns AER enables
+            if function.aer:
+                self.set(str(function.sbdf), EXP.DEVCTL, EXP_DEVCTL_AER_FLAGS)
             if function.kind == "root_port":
                 self.set(str(function.sbdf), AER.ROOT_COMMAND, AER_ROOT_CMD_ALL)
 
