@@ -14,6 +14,7 @@ from protocol.layout_aer import (
     AER_ROOT_COR_RCV,
     AER_ROOT_FATAL_RCV,
     AER_ROOT_NONFATAL_RCV,
+    AER_ROOT_STATUS_ALL,
 )
 from protocol.layout_rcec import RCEC, bus_range
 from protocol.topology import FunctionSpec
@@ -23,6 +24,11 @@ INTERRUPT_CLASSES = (
     (AER_ROOT_COR_RCV, AER_ROOT_CMD_COR_EN),
     (AER_ROOT_NONFATAL_RCV, AER_ROOT_CMD_NONFATAL_EN),
     (AER_ROOT_FATAL_RCV, AER_ROOT_CMD_FATAL_EN),
+)
+# Root Status -> the enables of which one lets it interrupt
+ENABLED_BY = tuple(
+    sum(enabled for received, enabled in INTERRUPT_CLASSES if status & received)
+    for status in range(AER_ROOT_STATUS_ALL + 1)
 )
 
 
@@ -41,7 +47,7 @@ class AerInterrupt:
         status = config.peek(function.aer + AER.ROOT_STATUS, 4)
         command = config.peek(function.aer + AER.ROOT_COMMAND, 4)
         before = self.level
-        self.level = any(status & received and command & enabled for received, enabled in INTERRUPT_CLASSES)
+        self.level = bool(ENABLED_BY[status & AER_ROOT_STATUS_ALL] & command)
         if self.level and not before:
             function.fabric.interrupt(function)
 
