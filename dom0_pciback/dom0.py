@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import isawaitable
@@ -10,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dom0_pciback.aer.core import AerCore
-from dom0_pciback.aer.inject_file import parse
+from dom0_pciback.aer.inject import AerInject
+from dom0_pciback.aer.inject_file import Injection, parse
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
 from dom0_pciback.native import bind_native, bind_ports, save_ports
@@ -77,6 +79,7 @@ class Dom0:
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
+        self.injector = AerInject(core, self.aer)
         if profile.hardened:
             save_ports(core)
         await bind_native(core, host, {})
@@ -163,14 +166,24 @@ class Dom0:
                 return candidate
         raise ValueError(f"{sbdf}: all eight functions of the device exist")
 
-    def _aer_inject(self, text: str, filename: str) -> int:
-        """An aer-inject file; returns how many records were injected. Earlier ones count if a later is wrong."""
-        assert self.hierarchy is not None
+    def _aer_inject(self, text: str, filename: str, software: bool = False) -> int:
+        """An aer-inject file; returns how many records were injected. Earlier ones count if a later is wrong.
+
+        The hardware detects the errors, or with ``software`` the kernel's injector pretends so (T40).
+        """
         count = 0
         for record in parse(text, filename):
-            self._inject(str(record.sbdf), record.cor, record.uncor, record.header)
+            if software:
+                self._pretend(record, filename)
+            else:
+                self._inject(str(record.sbdf), record.cor, record.uncor, record.header)
             count += 1
         return count
+
+    def _pretend(self, record: Injection, filename: str) -> None:
+        rc = self.injector.inject(record.sbdf, record.cor, record.uncor, record.header)
+        if rc < 0:
+            raise ValueError(f"{filename}: {record.sbdf}: failed to write, {os.strerror(-rc)}")
 
     def _stats(self, bdf: str) -> dict[str, str]:
         dev = self.core.devices[self._known(bdf)]
@@ -206,7 +219,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "inject": TypeAdapter(_Plain | _WithHeader),  # function, correctable and uncorrectable bits, TLP header
     "inject-repeat": TypeAdapter(tuple[_Text, _Word, _Word, _Word]),
     "touch": TypeAdapter(tuple[_Text]),
-    "aer-inject": TypeAdapter(tuple[_Text, _Text]),  # contents, name of the file
+    "aer-inject": TypeAdapter(tuple[_Text, _Text] | tuple[_Text, _Text, bool]),  # contents, file name, software
     "stats": TypeAdapter(tuple[_Text]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain

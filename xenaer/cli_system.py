@@ -105,13 +105,14 @@ def touch(bdf: Annotated[str, typer.Argument(help="address to read from")], run:
 
 def aer_inject(
     files: Annotated[list[Path] | None, typer.Argument(help="aer-inject files; without, standard input")] = None,
+    software: Annotated[bool, typer.Option("--software", help="by dom0's aer_inject module, not in hardware")] = False,
     run: RunOption = None,
 ) -> None:
     """Inject the records of aer-inject files."""
     texts = [(read_text(file), str(file)) for file in files or []] or [(sys.stdin.read(), "<stdin>")]
     with connect(run) as control:
         for text, name in texts:
-            ask_dom0(control, "aer-inject", [text, name])
+            ask_dom0(control, "aer-inject", [text, name, software])
 
 
 def ask_dom0(control: Control, verb: str, args: list[Any]) -> None:
