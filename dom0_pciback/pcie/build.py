@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dom0_pciback.pcie import image
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
@@ -74,18 +75,27 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
         "pcie_pci_bridge": Port,
     }
     function = classes.get(spec.kind, Function)(spec, parent, fabric)
-    values, config = _values(function, multifunction), function.config
+    if spec.config:
+        at: dict[type[Layout], int] = image.lay_out(function)
+    else:
+        at = _compose(function, multifunction)
+        function.prefix_log = at[AER] + AER.PREFIX_LOG if AER in at else 0
+    function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
+    function.aer = at.get(AER, 0)
+    if function.exp and not spec.error_enables:
+        function.config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
+    return function
+
+
+def _compose(function: Function, multifunction: bool) -> dict[type[Layout], int]:
+    """Registers by the description of the function; returns the offsets of its capabilities."""
+    spec, config, values = function.spec, function.config, _values(function, multifunction)
     header = TYPE1 if function.is_port else TYPE0
     placed = _placed(spec)
     for layout, offset in ((HEADER, 0), (header, 0), *placed):
         config.add(layout, offset, spec.kind, values.get(layout, {}))
-    at = dict(placed)
-    function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
-    function.aer = at.get(AER, 0)
     config.add_capabilities(placed)
-    if function.exp and not spec.error_enables:
-        config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
-    return function
+    return dict(placed)
 
 
 def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
@@ -138,7 +148,11 @@ def boot(functions: Sequence[Function]) -> None:
     for function in functions:
         if function.parent is None:
             window = _assign_memory(function, window)
-        _program(function)
+        if not function.spec.config:  # whose registers are those of a machine that has booted
+            _program(function)
+        elif function.is_port and not function.config.peek(TYPE1.SECONDARY_BUS, 1):
+            _number(function)
+        _preset(function)
     for function in functions:
         if function.parent is None:
             function.refresh()
@@ -150,19 +164,27 @@ def _program(function: Function) -> None:
     if function.aer and spec.error_enables:
         config.poke(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
     if function.is_port:
-        config.poke(TYPE1.PRIMARY_BUS, 1, function.sbdf.bus)
-        config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)
-        config.poke(TYPE1.SUBORDINATE_BUS, 1, max(spec.secondary, spec.subordinate))
+        _number(function)
         config.poke(TYPE1.BRIDGE_CONTROL, 2, BRIDGE_CTL_SERR)
-    for name, value in spec.registers.items():
+
+
+def _number(port: Function) -> None:
+    config, spec = port.config, port.spec
+    config.poke(TYPE1.PRIMARY_BUS, 1, port.sbdf.bus)
+    config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)
+    config.poke(TYPE1.SUBORDINATE_BUS, 1, max(spec.secondary, spec.subordinate))
+
+
+def _preset(function: Function) -> None:
+    for name, value in function.spec.registers.items():
         layout, register, size, shift = REGISTERS[name]
         base = {EXP: function.exp, AER: function.aer}.get(layout, 0)
-        config.preset(base + register + shift, size, value)
+        function.config.preset(base + register + shift, size, value)
 
 
 def _assign_memory(function: Function, address: int) -> int:
     """Place BARs and windows from ``address`` on; returns the first free address behind them."""
-    for bar in function.bars:
+    for bar in [] if function.spec.config else function.bars:
         function.config.poke(bar.offset, 4, address)
         address += bar.size
     if function.is_port:
@@ -170,8 +192,9 @@ def _assign_memory(function: Function, address: int) -> int:
         for child in function.children:
             address = _assign_memory(child, address)
         address = _align(max(address, start + 1))
-        function.config.poke(TYPE1.MEMORY_BASE, 2, start >> 16 & WINDOW_ADDRESS)
-        function.config.poke(TYPE1.MEMORY_LIMIT, 2, address - 1 >> 16 & WINDOW_ADDRESS)
+        if not function.spec.config:
+            function.config.poke(TYPE1.MEMORY_BASE, 2, start >> 16 & WINDOW_ADDRESS)
+            function.config.poke(TYPE1.MEMORY_LIMIT, 2, address - 1 >> 16 & WINDOW_ADDRESS)
     return address
 
 
