@@ -38,6 +38,7 @@ from protocol.layout_pcie import (
     EXP_LNKCAP_WIDTH_SHIFT,
     EXP_LNKSTA_2_5GT_X1,
     EXP_LNKSTA_DLLLA,
+    EXP_SLTCAP_NUMBER_SHIFT,
     EXP_TYPE,
     SLOT_PORTS,
 )
@@ -63,6 +64,7 @@ COMMAND_PORT = COMMAND_ENDPOINT | COMMAND_MASTER
 PORTS = ("root_port", "upstream_port", "downstream_port")
 
 FIRST_WINDOW = 0xC0000000
+NO_IO_WINDOW, NO_PREFETCHABLE_WINDOW = 0xF0, 0xFFF1
 WINDOW = 0x100000  # a bridge's memory window is a multiple of 1 MiB
 
 
@@ -137,6 +139,8 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             EXP.DEVCAP.name: EXP_DEVCAP_RBER * spec.role_based | EXP_DEVCAP_FLR * flr,
             EXP.LNKCAP.name: link | EXP_LNKCAP_SDERC * has_slot | EXP_LNKCAP_DLLLARC * reporting,
             EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * reporting,
+            EXP.SLTCAP.name: spec.slot << EXP_SLTCAP_NUMBER_SHIFT,
+            EXP.LNKCAP2.name: (2 << spec.link_speed) - 2,  # every speed up to that of LNKCAP; none told: none here
         },
         AER: {AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log},
     }
@@ -166,6 +170,9 @@ def _program(function: Function) -> None:
     if function.is_port:
         _number(function)
         config.poke(TYPE1.BRIDGE_CONTROL, 2, BRIDGE_CTL_SERR)
+        # pci_setup_bridge: a window that nothing needs has its base above its limit
+        config.poke(TYPE1.IO_BASE, 1, NO_IO_WINDOW)
+        config.poke(TYPE1.PREF_MEMORY_BASE, 2, NO_PREFETCHABLE_WINDOW)
 
 
 def _number(port: Function) -> None:
