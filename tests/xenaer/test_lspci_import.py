@@ -16,6 +16,7 @@ from xenaer.cli import main
 from xenaer.host import load_host
 from xenaer.lspci_dump import parse_dump
 from xenaer.lspci_import import GuestError, host_name, import_dump
+from xenaer.simulation.system import SimSystem
 
 SHIPPED = sorted(data_dir("hosts").glob("*.yaml"))
 NIC = space(*DEVICE, (0x10, "000020fc"), (0x40, "10500200"), (0x50, "0500"), size=4096)
@@ -171,6 +172,21 @@ def test_guests_get_their_devices() -> None:
         ("net1", [("0000:01:00.0", "xnic")])
     ]
     assert host.functions[1].dom0_driver == "pciback"
+
+
+def test_an_imported_machine_recovers() -> None:
+    """A fatal error of a card that a guest has: the link is reset, its configuration restored, the guest goes on."""
+    system = SimSystem(imported(MACHINE.read_text(), {"net1": ["0000:08:00.0"]})[1])
+    try:
+        before = bytes(system.ctl("dom0", "config", ["0000:08:00.0"]))
+        system.advance(1000)
+        system.ctl("dom0", "inject", ["0000:08:00.0", 0, 1 << 18, [1, 2, 3, 4]])
+        system.advance(2000)
+        ends = [item for item in system.records()[0] if item["label"] == "recovery.end"]
+        assert [(item["subject"], item["verdict"]) for item in ends] == [("0000:08:00.0", "successful")]
+        assert bytes(system.ctl("dom0", "config", ["0000:08:00.0"]))[0x10:0x28] == before[0x10:0x28]
+    finally:
+        system.close()
 
 
 @pytest.mark.parametrize(
