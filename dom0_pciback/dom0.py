@@ -112,6 +112,7 @@ class Dom0:
             "touch": self._touch,
             "aer-inject": self._aer_inject,
             "stats": self._stats,
+            "functions": self._functions,
             "config": self._config,
             "channel-stats": self._channel_stats,
         }
@@ -197,6 +198,11 @@ class Dom0:
             raise ValueError(f"domain {domid} is not connected to pciback")
         return pdev.worker.events.statistics()
 
+    def _functions(self) -> list[str]:
+        """The addresses of all functions, in enumeration order."""
+        assert self.hierarchy is not None
+        return [str(sbdf) for sbdf in self.hierarchy.functions]
+
     def _config(self, bdf: str) -> bytes:
         """The 4096 bytes of a function's configuration space, as a read through dom0 gives them."""
         assert self.hierarchy is not None
@@ -221,6 +227,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "touch": TypeAdapter(tuple[_Text]),
     "aer-inject": TypeAdapter(tuple[_Text, _Text] | tuple[_Text, _Text, bool]),  # contents, file name, software
     "stats": TypeAdapter(tuple[_Text]),
+    "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain
 }

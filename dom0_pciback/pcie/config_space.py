@@ -52,10 +52,15 @@ class ConfigSpace:
         self._keep = bytearray(CONFIG_SIZE)
 
     # -- composition ---------------------------------------------------------------------------
-    def add(self, layout: type[Layout], base: int, kind: str, values: Mapping[str, int]) -> None:
-        """Place the registers of ``layout`` that a function of ``kind`` has; ``values`` replaces reset values."""
+    def add(
+        self, layout: type[Layout], base: int, kind: str, values: Mapping[str, int], end: int = CONFIG_SIZE
+    ) -> None:
+        """Place the registers of ``layout`` that a function of ``kind`` has; ``values`` replaces reset values.
+
+        Registers that do not fit before ``end`` are left out.
+        """
         for reg in layout.registers:
-            if reg.exists_in(kind):
+            if reg.exists_in(kind) and base + reg.end <= end:
                 self._add(reg, base + reg, values.get(reg.name, reg.reset))
 
     def _add(self, reg: Reg, offset: int, reset: int) -> None:
@@ -85,10 +90,14 @@ class ConfigSpace:
             value = int.from_bytes(image[offset : offset + size], "little") & ~bits
             image[offset : offset + size] = value.to_bytes(size, "little")
 
+    def allow(self, offset: int, size: int, bits: int) -> None:
+        """Make ``bits`` of a register writable, and no others."""
+        self.rw[offset : offset + size] = bits.to_bytes(size, "little")
+
     def preset(self, offset: int, size: int, value: int) -> None:
         """Set a register's value after boot; bits that software cannot change are also what a reset leaves."""
-        self.poke(offset, size, value)
         end = offset + size
+        self.data[offset:end] = value.to_bytes(size, "little")
         writable = int.from_bytes(self.rw[offset:end], "little") | int.from_bytes(self.w1c[offset:end], "little")
         fresh = int.from_bytes(self._fresh[offset:end], "little") & writable | value & ~writable
         self._fresh[offset:end] = fresh.to_bytes(size, "little")

@@ -201,7 +201,8 @@ def _record_log(function: Function, bit: int, header: tuple[int, ...], prefixes:
     if profile.swap_header:
         header, prefixes = tuple(map(swap_bytes, header)), tuple(map(swap_bytes, prefixes))
     _set_log(function, bit | AER_CAP_PREFIX_LOG_PRESENT * bool(prefixes), header)
-    function.config.poke_dwords(function.aer + AER.PREFIX_LOG, (*prefixes, 0, 0, 0, 0)[:4])
+    if function.prefix_log:
+        function.config.poke_dwords(function.prefix_log, (*prefixes, 0, 0, 0, 0)[:4])
     function.log_valid = True
 
 

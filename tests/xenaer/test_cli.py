@@ -93,8 +93,8 @@ def test_aer_inject_files_and_standard_input(
     assert main(["aer-inject", str(good), str(bad)]) == 2
     assert capsys.readouterr().err == f"xenaer: {bad}:0: syntax error\n"
     assert stub.asked[:2] == [
-        ("dom0", "aer-inject", [good.read_text(), str(good)]),
-        ("dom0", "aer-inject", ["AER\n", "<stdin>"]),
+        ("dom0", "aer-inject", [good.read_text(), str(good), False]),
+        ("dom0", "aer-inject", ["AER\n", "<stdin>", False]),
     ]
 
 
