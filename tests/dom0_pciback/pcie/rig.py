@@ -60,7 +60,7 @@ class Rig:
         self.hierarchy.interrupt = lambda root: self.interrupts.append(str(root.sbdf))
         self.hierarchy.on_reset = lambda function: self.resets.append(str(function.sbdf))
         for function in self.hierarchy.functions.values():  # what a kernel that owns AER enables
-            if function.aer:
+            if function.aer and not function.spec.config:
                 self.set(str(function.sbdf), EXP.DEVCTL, EXP_DEVCTL_AER_FLAGS)
             if function.kind == "root_port":
                 self.set(str(function.sbdf), AER.ROOT_COMMAND, AER_ROOT_CMD_ALL)
