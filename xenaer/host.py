@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.ids import Sbdf
+from protocol.layout_pcie import SLOT_PORTS
 from protocol.topology import (
     BRIDGES,
     AssignmentSpec,
@@ -134,6 +135,8 @@ class _Reader:
         function.vendor = vendor if form.vendor is None else form.vendor
         function.device = device if form.device is None else form.device
         function.name = form.name or ""
+        if form.dpc and (kind not in SLOT_PORTS or not form.aer):
+            self.problem((*place[:-1], "dpc"), f"{bdf} cannot have DPC; allowed: root and downstream ports with AER")
         if bdf in self.functions:
             self.problem(place, f"{bdf} is there twice, first in line {self.document.line(self.places[bdf])}")
             return function

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
+from protocol.layout_dpc import DPC, dpc_capabilities
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
     COMMAND_IO,
@@ -46,6 +47,7 @@ from protocol.registers import Layout
 from protocol.topology import FunctionSpec
 
 PM_OFFSET, MSI_OFFSET, EXP_OFFSET, AER_OFFSET = 0x40, 0x50, 0x70, 0x100
+DPC_OFFSET = 0x150
 
 # what a function is: class (base class, sub class, programming interface), MSI vectors that it asks for
 MODELS: dict[str, tuple[int, int]] = {
@@ -82,6 +84,7 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
     at = dict(placed)
     function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
     function.aer = at.get(AER, 0)
+    function.dpc = at.get(DPC, 0)
     config.add_capabilities(placed)
     if function.exp and not spec.error_enables:
         config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
@@ -89,12 +92,16 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
 
 
 def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
-    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER."""
+    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER.
+
+    DPC needs AER on the same port.
+    """
     present = (
         (PM, PM_OFFSET, spec.pm),
         (MSI, MSI_OFFSET, True),
         (EXP, EXP_OFFSET, spec.pcie),
         (AER, AER_OFFSET, spec.pcie and spec.aer),
+        (DPC, DPC_OFFSET, spec.dpc and spec.aer and spec.kind in SLOT_PORTS),
     )
     return [(layout, offset) for layout, offset, there in present if there]
 
@@ -128,6 +135,7 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             EXP.LNKCAP.name: link | EXP_LNKCAP_SDERC * has_slot | EXP_LNKCAP_DLLLARC * reporting,
             EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * reporting,
         },
+        DPC: {DPC.CAP.name: dpc_capabilities(spec.kind)},
         AER: {AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log},
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import itemgetter
 
-from dom0_pciback.pcie import build, errors, resets, tlp
+from dom0_pciback.pcie import build, containment, errors, resets, tlp
 from dom0_pciback.pcie.config_space import ALL_ONES, check_access
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import Port, RootPort
@@ -79,6 +79,8 @@ class Hierarchy:
             self._bus_ports[function.sbdf.segment, function.spec.secondary] = function
             hooks[_BUS_NUMBERS] = lambda old, new, value: function.refresh()
             hooks[_BRIDGE_CONTROL] = lambda old, new, value: self._bridge_control(function, old, new)
+        if isinstance(function, Port) and function.dpc:
+            containment.hang_hooks(function)
         if isinstance(function, RootPort) and function.aer:
             hooks[function.aer + AER.ROOT_COMMAND] = lambda old, new, value: function.update_interrupt()
             hooks[function.aer + AER.ROOT_STATUS] = lambda old, new, value: function.update_interrupt()
