@@ -14,7 +14,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pci.state": ("state",),  # channel state that pci_dev_set_io_state stored
     "pci.save": (),
     "pci.restore": (),
-    "pci.reset": ("method", "result"),  # flr, af_flr, pm, bus; 0 or a negative errno
+    "pci.reset": ("method", "result"),  # flr, af_flr, pm, bus, dpc; 0 or a negative errno
     "uevent": ("event", "online"),
     "pci.callback": ("driver", "callback", "state", "answer"),  # state and answer "" where there is none
     "aer.irq": ("status", "source"),  # Root Error Status and Error Source Identification as aer_irq read them

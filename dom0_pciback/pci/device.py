@@ -32,7 +32,8 @@ class PciDev:
     ``bridge`` is the port above (None on a root bus), ``root`` the port on the root bus, ``subordinate`` the
     devices on the secondary bus, ``below`` everything below in the order of ``pci_walk_bus``. ``exp``, ``aer``,
     ``msi`` and ``pm`` are capability offsets, 0 if absent. ``prefix`` is what ``dev_printk`` puts before a
-    line (5.1). ``rrs_visible`` matters in root ports: CRS software visibility is on.
+    line (5.1). ``rrs_visible`` matters in root ports: CRS software visibility is on. ``dpc`` is one more offset;
+    ``dpc_rp_extensions`` and ``dpc_rp_log_size`` (dwords) are what ``pci_dpc_init`` found in it.
     """
 
     __slots__ = (
@@ -42,6 +43,9 @@ class PciDev:
         "bridge",
         "device",
         "device_lock",
+        "dpc",
+        "dpc_rp_extensions",
+        "dpc_rp_log_size",
         "driver",
         "error_state",
         "exp",
@@ -75,6 +79,8 @@ class PciDev:
         self.header_type = 0
         self.vendor = self.device = 0
         self.exp = self.aer = self.msi = self.pm = 0
+        self.dpc = self.dpc_rp_log_size = 0
+        self.dpc_rp_extensions = False
         self.rrs_visible = False
         self.no_bus_reset = False  # PCI_DEV_FLAGS_NO_BUS_RESET
         self.driver: PciDriver | None = None
