@@ -5,7 +5,9 @@ No recording has DPC: these tests hold the rules of the specification, not a mac
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,12 @@ from protocol.labels import LABELS
 from protocol.layout_dpc import DPC, DPC_STATUS_TRIGGER
 from protocol.topology import HostSpec
 from tests.simulation.kit import COMP_ABORT, DLP, MALF_TLP, POISON_TLP, Rig, good
+from xenaer import local
 from xenaer.control import ControlError
 from xenaer.host import load_host
+from xenaer.journal import JournalSet, differences
+from xenaer.script import System
+from xenaer.simulation import SimSystem
 
 ROOT, UPSTREAM, DOWN = "00:1c.0", "01:00.0", ("02:00.0", "02:01.0")
 NIC, DISK = "03:00.0", "04:00.0"
@@ -45,6 +51,7 @@ guests:
     devices:
       - {device: "04:00.0", driver: xblk}
 """
+PATIENCE = 200  # times 50 ms
 NATIVE = "boot: {pcie_ports: dpc-native}\n"
 EDR = "boot: {edr: true, osc_aer: false, osc_dpc: false}\n"
 LINUX = "profile: linux\n"
@@ -169,6 +176,36 @@ def test_linux_a_busy_port_fails_the_recovery(folder: Path) -> None:
     assert rig.resets_of(ROOT) == ["dpc"]
     assert rig.verdicts() == ["failed"]
     assert "DPC: root port still busy" in dpc_lines(rig)
+
+
+# -- two worlds ------------------------------------------------------------------------------------
+def play(system: System) -> None:
+    """Three containments, each after the recovery of both guests from the one before."""
+    steps: dict[str, list[Any]] = {"inject": [NIC, 0, MALF_TLP], "dpc-trigger": [ROOT], "rp-pio": [ROOT, 1]}
+    for number, (verb, args) in enumerate(steps.items(), 1):
+        system.ctl("dom0", verb, args)
+        for _ in range(PATIENCE):
+            if sum(e["label"] == "recovery.end" for e in system.records(None)[0]) == 2 * number:
+                break
+            system.advance(50)
+
+
+def test_processes_and_virtual_time_write_the_same_journal(folder: Path) -> None:
+    spec = contained_host(folder)
+    simulated = SimSystem(spec)
+    play(simulated)
+    simulated.close()
+    with tempfile.TemporaryDirectory(prefix="xenaer-", ignore_cleanup_errors=True) as run:  # a short path for sockets
+        local.up(spec, Path(run))
+        try:
+            system = local.ProcessSystem(Path(run))
+            play(system)
+            system.close()
+        finally:
+            local.down(Path(run))
+        found = JournalSet(Path(run) / "journal").read()
+    assert differences(simulated.records()[0], found) == []
+    assert sum(e["label"] == "dpc.irq" for e in found) == 3
 
 
 # -- EDR -------------------------------------------------------------------------------------------
