@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dom0_pciback.aer.raw_status import pci_aer_raw_clear_status
 from dom0_pciback.aer.root_reset import aer_root_reset
-from dom0_pciback.aer.status import pci_aer_clear_status
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.wait import pci_bridge_wait_for_secondary_bus
@@ -45,7 +45,7 @@ async def dpc_handle_surprise_removal(core: PciCore, port: PciDev) -> None:
     """Errors are what a removal looks like: they are cleared and the port is released, nobody recovers."""
     if not await _wait_for_link_down(core, port) or not await _wait_rp_inactive(core, port):
         return
-    pci_aer_clear_status(core, port)
+    pci_aer_raw_clear_status(core, port)
     if port.dpc_rp_extensions:
         core.write(port, port.dpc + DPC.RP_PIO_STATUS, 4, 0xFFFFFFFF)
     core.write(port, HEADER.STATUS, 2, 0xFFFF)

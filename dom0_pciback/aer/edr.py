@@ -11,7 +11,7 @@ from typing import Any
 
 from dom0_pciback.aer.dpc import RecoverPort, dpc_enable, share_interrupt
 from dom0_pciback.aer.dpc_error import dpc_process_error
-from dom0_pciback.aer.status import pci_aer_clear_status
+from dom0_pciback.aer.raw_status import pci_aer_raw_clear_status
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from kernel_stub.kernel import ERR, INFO
@@ -77,7 +77,7 @@ async def edr_handle_event(core: PciCore, dev: PciDev, recover: RecoverPort, loc
         core.printk(ERR, port, "EDR: [Firmware Bug]: This device doesn't support DPC")
     elif _is_triggered(core, port):
         dpc_process_error(core, port)
-        pci_aer_clear_status(core, port)
+        pci_aer_raw_clear_status(core, port)
         result = await recover(port)
     _send_ost(core, dev, port, result)
 
