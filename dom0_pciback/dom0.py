@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from errno import errorcode
 from functools import partial
 from inspect import isawaitable
 from typing import Annotated, Any
@@ -11,8 +11,13 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dom0_pciback.aer.core import AerCore
+from dom0_pciback.aer.dpc import Dpc
+from dom0_pciback.aer.dpc_reset import contained_reset, dpc_reset_link
+from dom0_pciback.aer.edr import Edr
 from dom0_pciback.aer.inject import AerInject
 from dom0_pciback.aer.inject_file import Injection, parse
+from dom0_pciback.aer.recovery import ResetSubordinates, pcie_do_recovery
+from dom0_pciback.aer.root_reset import aer_root_reset
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
 from dom0_pciback.native import bind_native, bind_ports, save_ports
@@ -25,6 +30,7 @@ from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import make_profile
 from dom0_pciback.pciback.recovery import HardenedRecovery
 from dom0_pciback.pciback.resets import Resets
+from dom0_pciback.pcie.containment import detect_rp_pio
 from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
@@ -33,6 +39,7 @@ from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
+from protocol.layout_dpc import DPC, DPC_CTL_EN_MASK, DPC_CTL_SW_TRIGGER
 from protocol.ports import Clock, Endpoints, Link
 from protocol.topology import COLLECTORS, HOST, HostSpec
 
@@ -83,7 +90,11 @@ class Dom0:
         if profile.hardened:
             save_ports(core)
         await bind_native(core, host, {})
-        self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
+        kernels = partial(pcie_do_recovery, core, self.aer.generation)
+        self._do_recover = hardened.recover if profile.hardened else kernels
+        self._dpc_reset = contained_reset if profile.hardened else dpc_reset_link
+        self.dpc = Dpc(core, host, self.aer, self._recover_port)
+        self.edr = Edr(core, host, self.dpc.ports, self._recover_port)
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
@@ -111,6 +122,8 @@ class Dom0:
             "inject-repeat": self._inject_repeat,
             "touch": self._touch,
             "aer-inject": self._aer_inject,
+            "dpc-trigger": self._dpc_trigger,
+            "rp-pio": self._rp_pio,
             "stats": self._stats,
             "functions": self._functions,
             "config": self._config,
@@ -142,12 +155,16 @@ class Dom0:
     def _reached(self, count: int) -> bool:
         return self.recoveries >= count
 
-    async def _recover(self, dev: PciDev, state: ChannelState) -> int:
+    async def _recover(self, dev: PciDev, state: ChannelState, reset: ResetSubordinates = aer_root_reset) -> int:
         """The recovery that is in force, counted."""
-        status = await self._do_recover(dev, state)
+        status = await self._do_recover(dev, state, reset)
         self.recoveries += 1
         self.recovered.wake_all()
         return status
+
+    async def _recover_port(self, port: PciDev) -> int:
+        """The recovery of a contained port: its release is the reset."""
+        return await self._recover(port, ChannelState.FROZEN, self._dpc_reset)
 
     def _touch(self, bdf: str) -> int:
         """A configuration read of a function that does not exist, as the 2008 test did it."""
@@ -184,7 +201,29 @@ class Dom0:
     def _pretend(self, record: Injection, filename: str) -> None:
         rc = self.injector.inject(record.sbdf, record.cor, record.uncor, record.header)
         if rc < 0:
-            raise ValueError(f"{filename}: {record.sbdf}: failed to write, {os.strerror(-rc)}")
+            raise ValueError(f"{filename}: {record.sbdf}: failed to write, {errorcode[-rc]}")
+
+    def _dpc_trigger(self, bdf: str) -> None:
+        """Write the software trigger of a port's DPC, as ``setpci`` does."""
+        dev = self._dpc_port(bdf)
+        if not self.core.read(dev, dev.dpc + DPC.CTL, 2) & DPC_CTL_EN_MASK:
+            raise ValueError(f"DPC of {dev.name} is not enabled")
+        self.kernel.trace("hw.dpc_trigger", dev.name)
+        self.core.update(dev, dev.dpc + DPC.CTL, 2, 0, DPC_CTL_SW_TRIGGER)
+
+    def _rp_pio(self, bdf: str, bits: int, header: Header = (0, 0, 0, 0)) -> None:
+        """Requests of the root complex fail below a root port."""
+        assert self.hierarchy is not None
+        dev = self._dpc_port(bdf)
+        self.kernel.trace("hw.rp_pio", dev.name, bits)
+        detect_rp_pio(self.hierarchy.functions[dev.sbdf], bits, header)
+
+    def _dpc_port(self, bdf: str) -> PciDev:
+        dev = self.core.devices[self._known(bdf)]
+        if not dev.dpc:
+            known = ", ".join(each.name for each in self.core.devices.values() if each.dpc)
+            raise ValueError(f"{dev.name} has no DPC; there are {known or 'no ports that have it'}")
+        return dev
 
     def _stats(self, bdf: str) -> dict[str, str]:
         dev = self.core.devices[self._known(bdf)]
@@ -226,6 +265,8 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "inject-repeat": TypeAdapter(tuple[_Text, _Word, _Word, _Word]),
     "touch": TypeAdapter(tuple[_Text]),
     "aer-inject": TypeAdapter(tuple[_Text, _Text] | tuple[_Text, _Text, bool]),  # contents, file name, software
+    "dpc-trigger": TypeAdapter(tuple[_Text]),
+    "rp-pio": TypeAdapter(tuple[_Text, _Word] | tuple[_Text, _Word, tuple[_Word, _Word, _Word, _Word]]),
     "stats": TypeAdapter(tuple[_Text]),
     "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),

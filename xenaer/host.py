@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.ids import Sbdf
+from protocol.layout_pcie import SLOT_PORTS
 from protocol.topology import (
     BRIDGES,
     AssignmentSpec,
@@ -141,6 +142,8 @@ class _Reader:
         function.name = form.name or ""
         for key, text in take_image(function, form) if form.config else ():
             self.problem((*place[:-1], key), text)
+        if form.dpc and (kind not in SLOT_PORTS or not form.aer):
+            self.problem((*place[:-1], "dpc"), f"{bdf} cannot have DPC; allowed: root and downstream ports with AER")
         if bdf in self.functions:
             self.problem(place, f"{bdf} is there twice, first in line {self.document.line(self.places[bdf])}")
             return function

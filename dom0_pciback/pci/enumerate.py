@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dom0_pciback.aer.dpc_init import pci_dpc_init
 from dom0_pciback.aer.probe import pci_aer_init
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.hardware import FunctionLike
@@ -12,6 +13,7 @@ from dom0_pciback.pci.rcec import pci_rcec_init
 from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
 from dom0_pciback.pci.state import save_state
 from protocol.layout_aer import AER
+from protocol.layout_dpc import DPC
 from protocol.layout_header import BRIDGE_CTL_SERR, HEADER, STATUS_CAP_LIST, TYPE1
 from protocol.layout_msi import MSI, MSI_FLAGS_ENABLE, MSIX, MSIX_FLAGS_ENABLE
 from protocol.layout_pcie import EXP
@@ -29,6 +31,7 @@ def enumerate_devices(core: PciCore) -> None:
     for dev in core.devices.values():
         _setup(core, dev)
         pci_aer_init(core, dev)
+        pci_dpc_init(core, dev)
         save_state(core, dev)
 
 
@@ -55,6 +58,7 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     dev.pm = capabilities.get(PM.cap_id, 0)
     _disable_msi(core, dev, capabilities.get(MSIX.cap_id, 0))
     dev.aer = _extended_capability(core, dev, AER.cap_id) if dev.exp else 0
+    dev.dpc = _extended_capability(core, dev, DPC.cap_id) if dev.exp else 0
     if dev.is_bridge:
         core.update(dev, TYPE1.BRIDGE_CONTROL, 2, 0, BRIDGE_CTL_SERR)
     if dev.kind == "event_collector":

@@ -12,6 +12,7 @@ from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
+from protocol.layout_dpc import DPC, dpc_capabilities
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
     COMMAND_IO,
@@ -49,7 +50,7 @@ from protocol.registers import Layout
 from protocol.topology import FunctionSpec
 
 PM_OFFSET, MSI_OFFSET, EXP_OFFSET, AER_OFFSET = 0x40, 0x50, 0x70, 0x100
-RCEC_OFFSET = 0x180
+DPC_OFFSET, RCEC_OFFSET = 0x150, 0x180
 
 # what a function is: class (base class, sub class, programming interface), MSI vectors that it asks for
 MODELS: dict[str, tuple[int, int]] = {
@@ -83,7 +84,7 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
         at = _compose(function, multifunction)
         function.prefix_log = at[AER] + AER.PREFIX_LOG if AER in at else 0
     function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
-    function.aer = at.get(AER, 0)
+    function.aer, function.dpc = at.get(AER, 0), at.get(DPC, 0)
     if isinstance(function, EventCollector):
         function.rcec = at.get(RCEC, 0)
     if function.exp and not spec.error_enables:
@@ -103,13 +104,17 @@ def _compose(function: Function, multifunction: bool) -> dict[type[Layout], int]
 
 
 def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
-    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER."""
+    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER.
+
+    DPC needs AER on the same port.
+    """
     present = (
         (PM, PM_OFFSET, spec.pm),
         (MSI, MSI_OFFSET, True),
         (EXP, EXP_OFFSET, spec.pcie),
         (AER, AER_OFFSET, spec.pcie and spec.aer),
         (RCEC, RCEC_OFFSET, spec.kind == "event_collector"),
+        (DPC, DPC_OFFSET, spec.dpc and spec.aer and spec.kind in SLOT_PORTS),
     )
     return [(layout, offset) for layout, offset, there in present if there]
 
@@ -150,6 +155,7 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             AER.UNCOR_MASK.name: AER.UNCOR_MASK.reset * function.fabric.profile.masked_by_default,
             AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log,
         },
+        DPC: {DPC.CAP.name: dpc_capabilities(spec.kind)},
         RCEC: {
             RCEC.BITMAP.name: spec.rciep_devices,
             RCEC.BUSN.name: bus_numbers(*(spec.rciep_buses or OWN_BUS_ONLY)),

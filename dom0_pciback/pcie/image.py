@@ -10,6 +10,7 @@ from dom0_pciback.pcie.function import Function
 from protocol.capabilities import Capability, find, peek
 from protocol.config_image import exp_end, read
 from protocol.layout_aer import AER
+from protocol.layout_dpc import DPC
 from protocol.layout_header import CONFIG_SIZE, HEADER, TYPE0, TYPE1, bar_offset
 from protocol.layout_msi import MSI, MSI32, MSI_FLAGS_64BIT, MSI_FLAGS_MASKBIT, MSIX
 from protocol.layout_pcie import EXP
@@ -17,7 +18,7 @@ from protocol.layout_pm import PM
 from protocol.layout_rcec import RCEC
 from protocol.registers import Layout
 
-LAYOUTS: tuple[type[Layout], ...] = (PM, MSI, MSIX, EXP, AER, RCEC)
+LAYOUTS: tuple[type[Layout], ...] = (PM, MSI, MSIX, EXP, AER, DPC, RCEC)
 BARS = {True: 2, False: 6}  # of a port, of another function
 IO_BAR, BAR_64BIT = 0x1, 0x4
 IO_BAR_SIZE_MAX = 256
