@@ -48,9 +48,10 @@ async def bind_native(core: PciCore, host: HostSpec, answers: dict[Sbdf, Answers
     """Register dom0's own drivers and bind them to the functions for which the host names them."""
     for driver in (*aerlab_drivers(core, answers), *real_drivers(core)):
         core.register_driver(driver)
-    for spec in host.functions:
-        if spec.dom0_driver in DRIVER_NAMES:
-            await core.bind(core.devices[Sbdf.parse(spec.bdf)], core.drivers[spec.dom0_driver])
+    core.wanted.update((Sbdf.parse(spec.bdf), spec.dom0_driver) for spec in host.functions)
+    for sbdf, name in core.wanted.items():
+        if name in DRIVER_NAMES:
+            await core.bind(core.devices[sbdf], core.drivers[name])
 
 
 class NativeDom0:

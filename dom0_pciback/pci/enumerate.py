@@ -29,10 +29,28 @@ def enumerate_devices(core: PciCore) -> None:
     roots = [function for function in core.hierarchy.functions.values() if function.parent is None]
     _scan(core, roots, None)
     for dev in core.devices.values():
-        _setup(core, dev)
-        pci_aer_init(core, dev)
-        pci_dpc_init(core, dev)
-        save_state(core, dev)
+        prepare_device(core, dev)
+
+
+def prepare_device(core: PciCore, dev: PciDev) -> None:
+    """``pci_setup_device``, ``pci_init_capabilities`` and the first ``pci_save_state`` of a new function."""
+    _setup(core, dev)
+    pci_aer_init(core, dev)
+    pci_dpc_init(core, dev)
+    save_state(core, dev)
+
+
+def walk_order(core: PciCore) -> None:
+    """Put ``core.devices`` and what is below each bridge into the order of ``pci_walk_bus`` again."""
+
+    def below(dev: PciDev) -> tuple[PciDev, ...]:
+        dev.below = tuple(each for child in dev.subordinate for each in (child, *below(child)))
+        return dev.below
+
+    roots = sorted((dev for dev in core.devices.values() if dev.bridge is None), key=lambda dev: dev.sbdf)
+    ordered = [each for root in roots for each in (root, *below(root))]
+    core.devices.clear()
+    core.devices.update((dev.sbdf, dev) for dev in ordered)
 
 
 def _scan(core: PciCore, functions: Iterable[FunctionLike], bridge: PciDev | None) -> tuple[PciDev, ...]:
