@@ -65,7 +65,10 @@ IS_ERROR_SOURCE = (
 
 def is_error_source(core: PciCore, dev: PciDev, record: ErrorRecord) -> SourceStep:
     """The row of ``IS_ERROR_SOURCE`` that decides about ``dev``."""
-    return next(step for step in IS_ERROR_SOURCE if step.applies(core, dev, record))
+    for step in IS_ERROR_SOURCE:
+        if step.applies(core, dev, record):
+            return step
+    raise AssertionError("the last row applies always")
 
 
 def find_source_device(core: PciCore, root: PciDev, record: ErrorRecord) -> bool:
