@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dom0_pciback.aer.core import AerCore
 from dom0_pciback.aer.inject import AerInject
-from dom0_pciback.drivers.aerlab import VARIANTS, Answers, aerlab_drivers
+from dom0_pciback.drivers.aerlab import Answers, aerlab_drivers
 from dom0_pciback.drivers.real import real_drivers
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.osc import osc_lines
@@ -16,10 +16,7 @@ from dom0_pciback.pcie.hierarchy import Hierarchy
 from kernel_stub.kernel import INFO, Kernel
 from protocol.ids import Sbdf
 from protocol.ports import Clock
-from protocol.topology import HostSpec
-
-REAL = ("e1000e", "igb", "nvme", "virtio-pci", "shpchp")
-DRIVER_NAMES = (*REAL, *VARIANTS)  # what FunctionSpec.dom0_driver may name besides pciback and pcieport
+from protocol.topology import NATIVE_DRIVERS, HostSpec
 
 
 async def bind_ports(core: PciCore) -> None:
@@ -50,7 +47,7 @@ async def bind_native(core: PciCore, host: HostSpec, answers: dict[Sbdf, Answers
         core.register_driver(driver)
     core.wanted.update((Sbdf.parse(spec.bdf), spec.dom0_driver) for spec in host.functions)
     for sbdf, name in core.wanted.items():
-        if name in DRIVER_NAMES:
+        if name in NATIVE_DRIVERS:
             await core.bind(core.devices[sbdf], core.drivers[name])
 
 
