@@ -14,6 +14,7 @@ from protocol.ports import Record
 from xenaer.conform import state
 from xenaer.conform.case import Case
 from xenaer.conform.machine import NS_PER_S, Machine
+from xenaer.conform.prepare import prepare
 from xenaer.conform.steps import (
     Continue,
     HardwareError,
@@ -145,7 +146,7 @@ def perform(machine: Machine, case: Case, choose: Choose | None = None) -> Seen:
     ``choose`` decides what may go either way on several processors.
     """
     preparation, injected = parse_preparation(case.preparation), parse_injected(case.injected)
-    machine.prepare(case, preparation)
+    prepare(machine, case, preparation)
     if any(isinstance(step, SoftwareError) for step in injected):
         _adopt(machine, injected)
     if choose is not None:
