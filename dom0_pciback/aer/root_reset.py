@@ -11,7 +11,6 @@ from kernel_stub.kernel import INFO
 from protocol.ers import ErsResult
 from protocol.layout_aer import AER, AER_ROOT_CMD_ALL
 
-
 # The device itself is what a recovery is about; for every other kind it is the port above (4.1).
 OWN_SCOPE = frozenset({"root_port", "downstream_port", "event_collector", "rciep"})
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from dom0_pciback.aer.probe import pci_aer_init
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.hardware import FunctionLike
-from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
 from dom0_pciback.pci.rcec import pci_rcec_init
+from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
 from dom0_pciback.pci.state import save_state
 from protocol.layout_aer import AER
 from protocol.layout_header import BRIDGE_CTL_SERR, HEADER, STATUS_CAP_LIST, TYPE1

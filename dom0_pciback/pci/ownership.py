@@ -1,4 +1,4 @@
-"""Who owns error handling, the firmware or the kernel: predicates over how the machine was booted (linux-aer.md 3.1)."""
+"""Who owns error handling, firmware or kernel: predicates over how the machine was booted (linux-aer.md 3.1)."""
 
 from __future__ import annotations
 

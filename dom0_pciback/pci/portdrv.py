@@ -24,7 +24,7 @@ class PortDriver:
         self._core = core
 
     async def probe(self, dev: PciDev) -> int:
-        """Become bus master; who collects errors has services, hence MSI instead of INTx if there is MSI (errata 4.1)."""
+        """Become bus master; who collects errors has services, hence MSI, if there is MSI (errata 4.1)."""
         uses_msi = dev.kind in COLLECTORS and self._core.boot.msi
         enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if uses_msi else 0)
         self._core.update(dev, HEADER.COMMAND, 2, 0, enable)

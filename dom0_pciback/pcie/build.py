@@ -1,6 +1,6 @@
-"""Composes the registers of a function, and sets what firmware leaves behind; error reporting is enabled by who owns it.
+"""Composes the registers of a function, and sets what firmware leaves behind.
 
-Source: linux-aer.md 1.6, errata 4.1.
+Source: linux-aer.md 1.6, errata 4.1. Error reporting is enabled by whoever owns it, later.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ def _passes_strict(at: Function, message: ErrorMessage, is_source: bool) -> bool
 
 
 def _receive(root: RootPort | EventCollector, message: ErrorMessage, requester_id: int) -> None:
-    """The root port or event collector records the message; the source ID stays that of the first of its class (linux-aer.md 2.3)."""
+    """The root records the message; the source ID stays that of the first of its class (linux-aer.md 2.3)."""
     if not root.aer:
         return
     config, offset = root.config, root.aer + AER.ROOT_STATUS

@@ -31,8 +31,8 @@ class Hierarchy:
     """All functions of a host and the paths between them.
 
     ``functions`` is in enumeration order: depth first, a bridge before what is below it. ``interrupt`` is called
-    with a root port or event collector whose AER interrupt condition became true, ``on_reset`` with every function that a
-    reset hits; both are called synchronously, out of the access or error that caused them.
+    with a root port or event collector whose AER interrupt condition became true, ``on_reset`` with every function
+    that a reset hits; both are called synchronously, out of the access or error that caused them.
     """
 
     __slots__ = ("_bus_ports", "clock", "functions", "interrupt", "on_reset", "profile")
