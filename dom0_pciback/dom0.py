@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -25,11 +25,13 @@ from dom0_pciback.pciback.profile import make_profile
 from dom0_pciback.pciback.recovery import HardenedRecovery
 from dom0_pciback.pciback.resets import Resets
 from dom0_pciback.pcie.device_bus import DeviceBus
+from dom0_pciback.pcie.firmware import Firmware
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
+from protocol.cper import CperSeverity
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.ports import Clock, Endpoints, Link
@@ -66,6 +68,7 @@ class Dom0:
         kernel, profile = self.kernel, make_profile(host.profile, host.defects)
         kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
         hierarchy = self.hierarchy = Hierarchy(host, self.clock)
+        firmware = Firmware(hierarchy) if host.boot.firmware_first else None
         for line in osc_lines(host.boot):
             kernel.printk(INFO, line)
         core = self.core = PciCore(kernel, hierarchy, host.timing, host.boot)
@@ -77,6 +80,8 @@ class Dom0:
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
+        if firmware is not None:
+            firmware.notify = self.aer.ghes.notify
         if profile.hardened:
             self._save_collectors(core)
         self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
@@ -100,7 +105,7 @@ class Dom0:
         self.on_stop()
 
     async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
-        """The port driver, if there is one (3.1); ``hardened`` saves what it switched on, which a restore needs (H18)."""
+        """The port driver, unless switched off (3.1); ``hardened`` saves what it switched on, for a restore (H18)."""
         if pcie_ports_disabled(core.boot):
             return
         driver = port_driver(core)
@@ -125,6 +130,7 @@ class Dom0:
             "inject-repeat": self._inject_repeat,
             "touch": self._touch,
             "aer-inject": self._aer_inject,
+            "ghes": self._ghes,
             "stats": self._stats,
             "config": self._config,
             "channel-stats": self._channel_stats,
@@ -189,6 +195,10 @@ class Dom0:
             count += 1
         return count
 
+    def _ghes(self, record: str, severity: str = "recoverable") -> int:
+        """The firmware reports an error: a CPER record in hexadecimal; how many errors AER got from it."""
+        return self.aer.ghes.notify(bytes.fromhex(record), CperSeverity[severity.upper()])
+
     def _stats(self, bdf: str) -> dict[str, str]:
         dev = self.core.devices[self._known(bdf)]
         files = (*DEVICE_FILES, *(ROOT_FILES if dev.kind in COLLECTORS else ()))
@@ -224,6 +234,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "inject-repeat": TypeAdapter(tuple[_Text, _Word, _Word, _Word]),
     "touch": TypeAdapter(tuple[_Text]),
     "aer-inject": TypeAdapter(tuple[_Text, _Text]),  # contents, name of the file
+    "ghes": TypeAdapter(tuple[_Text] | tuple[_Text, Literal["recoverable", "fatal", "corrected", "informational"]]),
     "stats": TypeAdapter(tuple[_Text]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from dom0_pciback.aer.ghes import Ghes
 from dom0_pciback.aer.irq import AerRpc, aer_irq
 from dom0_pciback.aer.isr import aer_isr
 from dom0_pciback.aer.probe import aer_probe
@@ -12,7 +13,7 @@ from dom0_pciback.aer.recovery import GENERATIONS, pcie_do_recovery
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, device_file, root_file
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.ownership import has_aer_service
+from dom0_pciback.pci.ownership import has_aer_service, owns_aer
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.topology import COLLECTORS
@@ -38,7 +39,9 @@ class AerCore:
         self.generation = GENERATIONS[generation]
         self.recover = recover or self.do_recovery
         self.roots: dict[Sbdf, AerRpc] = {}
-        core.hierarchy.interrupt = self.interrupt
+        self.ghes = Ghes(core, self.recover)
+        if owns_aer(core.boot):  # else the interrupts are the firmware's
+            core.hierarchy.interrupt = self.interrupt
         for dev in core.devices.values():
             if has_aer_service(core, dev):
                 self._probe(dev)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dom0_pciback.aer.info import ErrorRecord, TlpLog
+from dom0_pciback.aer.info import MAX_PREFIXES, ErrorRecord, TlpLog
 from dom0_pciback.aer.names import COR_NAMES, SEVERITY_TEXT, UNCOR_NAMES, agent_of, layer_of
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
@@ -56,20 +56,26 @@ def _print_status(core: PciCore, dev: PciDev, record: ErrorRecord, unmasked: int
         dev,
         f"  device [{dev.vendor:04x}:{dev.device:04x}] error status/mask={status:08x}/{record.mask:08x}",
     )
-    names = COR_NAMES if severity is Severity.CORRECTABLE else UNCOR_NAMES
-    for bit in set_bits(unmasked):
-        first = " (First)" if bit == record.first_error else ""
-        core.printk(level, dev, f"   [{bit:2d}] {names.get(bit, 'Unknown Error Bit'):<22}{first}")
+    print_bits(core, dev, level, (severity, unmasked, record.first_error))
     if record.tlp is not None:
         core.printk(level, dev, "AER:   " + tlp_log_text(record.tlp))
 
 
+def print_bits(core: PciCore, dev: PciDev, level: int, found: tuple[Severity, int, int]) -> None:
+    """One line per bit (``__aer_print_error``); ``found``: severity, unmasked status, First Error Pointer."""
+    severity, unmasked, first_error = found
+    names = COR_NAMES if severity is Severity.CORRECTABLE else UNCOR_NAMES
+    for bit in set_bits(unmasked):
+        first = " (First)" if bit == first_error else ""
+        core.printk(level, dev, f"   [{bit:2d}] {names.get(bit, 'Unknown Error Bit'):<22}{first}")
+
+
 def tlp_log_text(log: TlpLog) -> str:
     """``pcie_print_tlp_log`` without its prefix: header, then prefixes up to the first zero dword (5.4)."""
-    header = " ".join(f"{dword:#010x}" for dword in log.dwords[:4])
     if log.flit:
         return "TLP Header (Flit): " + " ".join(f"{dword:#010x}" for dword in log.dwords)
-    prefixes = log.dwords[4:]
+    header = " ".join(f"{dword:#010x}" for dword in log.dwords[:4])
+    prefixes = log.dwords[4 : 4 + MAX_PREFIXES]
     used = prefixes[: prefixes.index(0)] if 0 in prefixes else prefixes
     tail = " E-E Prefixes:" + "".join(f" {dword:#010x}" for dword in used) if used else ""
     return f"TLP Header: {header}{tail}"
