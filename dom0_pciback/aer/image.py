@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dom0_pciback.aer.info import TlpLog, aer_ratelimit, tlp_header_logged
-from dom0_pciback.aer.log import print_bits, tlp_log_text
+from dom0_pciback.aer.info import aer_ratelimit, tlp_header_logged
+from dom0_pciback.aer.log import print_bits
 from dom0_pciback.aer.names import agent_of, layer_of
+from dom0_pciback.aer.tlp_log import HEADER_DWORDS, MAX_DWORDS, TlpLog, tlp_log_text
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from kernel_stub.kernel import ERR, WARNING
 from protocol.ers import Severity
 from protocol.layout_aer import AER, AER_CAP_FEP
 
-LOG_DWORDS = 14  # of struct pcie_tlp_log; the record has four, so root registers follow (5.8)
-_IMAGE = struct.Struct(f"<{AER.UNCOR_STATUS}x6I{LOG_DWORDS}IB?")
+# The kernel's structure has room for a Flit mode TLP, the record for a header, so root registers follow (5.8).
+_IMAGE = struct.Struct(f"<{AER.UNCOR_STATUS}x6I{MAX_DWORDS}IB?")
 
 
 class AerImage(NamedTuple):
@@ -34,7 +35,7 @@ def aer_image(data: bytes) -> AerImage:
     """The image in the 96 bytes of a record's AER information."""
     *registers, length, flit = _IMAGE.unpack_from(data)
     status, mask, severity, cor_status, cor_mask, control, *dwords = registers
-    log = TlpLog(dwords[: max(4, length)] if flit else dwords, flit)
+    log = TlpLog(dwords[: max(HEADER_DWORDS, length)] if flit else dwords, flit)
     return AerImage(status, mask, severity, cor_status, cor_mask, control, log)
 
 

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 from dom0_pciback.aer.names import HEADER_IF_CAPABLE, HEADER_LOGGED
 from dom0_pciback.aer.ratelimit import RateLimit
 from dom0_pciback.aer.stats import AerStats
-from dom0_pciback.pci.regs import AER_CAP_TLP_LOG_FLIT, AER_CAP_TLP_LOG_SIZE
+from dom0_pciback.aer.tlp_log import TlpLog, pcie_read_tlp_log
 from kernel_stub.kernel import ERR, WARNING, Kernel
 from protocol.ers import Severity
-from protocol.layout_aer import AER, AER_CAP_COMP_TIME_LOG, AER_CAP_FEP, AER_CAP_PREFIX_LOG_PRESENT
+from protocol.layout_aer import AER, AER_CAP_COMP_TIME_LOG, AER_CAP_FEP
 
 if TYPE_CHECKING:
     from dom0_pciback.pci.core import PciCore
     from dom0_pciback.pci.device import PciDev
 
 AER_MAX_MULTI_ERR_DEVICES = 5
-MAX_PREFIXES = 4  # End-End TLP prefixes in the prefix log
 PORT_KINDS = frozenset({"root_port", "event_collector", "downstream_port"})  # read even after a fatal error (3.7)
 
 
@@ -79,16 +78,6 @@ class ErrorRecord:
         self.tlp: TlpLog | None = None  # None: tlp_header_valid is 0
 
 
-class TlpLog:
-    """A logged TLP: its dwords (four of header, then prefixes), and whether it is a Flit mode one."""
-
-    __slots__ = ("dwords", "flit")
-
-    def __init__(self, dwords: list[int], flit: bool) -> None:
-        self.dwords = dwords
-        self.flit = flit
-
-
 def aer_get_device_error_info(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
     """Read the device's registers into ``record``; False: nothing to print, count or handle (3.7).
 
@@ -118,7 +107,7 @@ def _read_uncorrectable(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool
     control = core.read(dev, base + AER.CAP, 4)
     record.first_error = control & AER_CAP_FEP
     if tlp_header_logged(unmasked, control):
-        record.tlp = _read_tlp_log(core, dev, control)
+        record.tlp = pcie_read_tlp_log(core, dev, control)
     return True
 
 
@@ -126,13 +115,3 @@ def tlp_header_logged(unmasked: int, control: int) -> bool:
     """Is the header log valid for these status bits (1.3, column H)?"""
     logged = HEADER_LOGGED | (HEADER_IF_CAPABLE if control & AER_CAP_COMP_TIME_LOG else 0)
     return bool(unmasked & logged)
-
-
-def _read_tlp_log(core: PciCore, dev: PciDev, control: int) -> TlpLog:
-    flit = bool(control & AER_CAP_TLP_LOG_FLIT)
-    if flit:
-        length = (control & AER_CAP_TLP_LOG_SIZE) >> 19
-    else:
-        length = 4 + (MAX_PREFIXES if control & AER_CAP_PREFIX_LOG_PRESENT else 0)
-    offsets = (AER.HEADER_LOG + 4 * i if i < 4 else AER.PREFIX_LOG + 4 * (i - 4) for i in range(length))
-    return TlpLog([core.read(dev, dev.aer + offset, 4) for offset in offsets], flit)

@@ -1,9 +1,10 @@
-"""The lines of the kernel log about an error, letter for letter (linux-aer.md 5.2 to 5.4)."""
+"""The lines of the kernel log about an error, letter for letter (linux-aer.md 5.2, 5.3)."""
 
 from __future__ import annotations
 
-from dom0_pciback.aer.info import MAX_PREFIXES, ErrorRecord, TlpLog
+from dom0_pciback.aer.info import ErrorRecord
 from dom0_pciback.aer.names import COR_NAMES, SEVERITY_TEXT, UNCOR_NAMES, agent_of, layer_of
+from dom0_pciback.aer.tlp_log import tlp_log_text
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from kernel_stub.kernel import ERR, INFO
@@ -68,17 +69,6 @@ def print_bits(core: PciCore, dev: PciDev, level: int, found: tuple[Severity, in
     for bit in set_bits(unmasked):
         first = " (First)" if bit == first_error else ""
         core.printk(level, dev, f"   [{bit:2d}] {names.get(bit, 'Unknown Error Bit'):<22}{first}")
-
-
-def tlp_log_text(log: TlpLog) -> str:
-    """``pcie_print_tlp_log`` without its prefix: header, then prefixes up to the first zero dword (5.4)."""
-    if log.flit:
-        return "TLP Header (Flit): " + " ".join(f"{dword:#010x}" for dword in log.dwords)
-    header = " ".join(f"{dword:#010x}" for dword in log.dwords[:4])
-    prefixes = log.dwords[4 : 4 + MAX_PREFIXES]
-    used = prefixes[: prefixes.index(0)] if 0 in prefixes else prefixes
-    tail = " E-E Prefixes:" + "".join(f" {dword:#010x}" for dword in used) if used else ""
-    return f"TLP Header: {header}{tail}"
 
 
 def set_bits(word: int) -> list[int]:

@@ -44,6 +44,7 @@ class PciDev:
         "device",
         "device_lock",
         "driver",
+        "eetlp_prefix_max",
         "error_state",
         "exp",
         "header_type",
@@ -78,6 +79,7 @@ class PciDev:
         self.header_type = 0
         self.vendor = self.device = 0
         self.exp = self.aer = self.msi = self.pm = 0
+        self.eetlp_prefix_max = 0  # End-End TLP prefixes that its log may hold
         self.rrs_visible = False
         self.no_bus_reset = False  # PCI_DEV_FLAGS_NO_BUS_RESET
         self.driver: PciDriver | None = None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import Port, RootPort
-from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
+from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_ECRC_CHKE, AER_CAP_ECRC_GENE, AER_CAP_MHRC
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
     COMMAND_IO,
@@ -89,6 +89,8 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
     if isinstance(function, EventCollector):
         function.rcec = at[RCEC]
     config.add_capabilities(placed)
+    if function.aer and not spec.ecrc:
+        config.restrict(function.aer + AER.CAP, 4, AER_CAP_ECRC_GENE | AER_CAP_ECRC_CHKE)
     if function.exp and not spec.error_enables:
         config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
     return function

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dom0_pciback.aer.info import TlpLog
-from dom0_pciback.aer.log import tlp_log_text
 from dom0_pciback.aer.names import agent_of, layer_of
+from dom0_pciback.aer.tlp_log import TlpLog, tlp_log_text
 from protocol.ers import ErsResult, Severity
 from protocol.layout_aer import AER
 from protocol.topology import FunctionSpec
