@@ -13,12 +13,11 @@ from dom0_pciback.aer.core import AerCore
 from dom0_pciback.aer.inject_file import parse
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
+from dom0_pciback.native import bind_native, bind_ports, save_ports
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.osc import osc_lines
-from dom0_pciback.pci.ownership import pcie_ports_disabled
-from dom0_pciback.pci.portdrv import PORT_KINDS, port_driver
-from dom0_pciback.pci.state import save_state
+from dom0_pciback.pci.slot import create_slots
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import make_profile
@@ -72,7 +71,8 @@ class Dom0:
         for line in osc_lines(host.boot):
             kernel.printk(INFO, line)
         core = self.core = PciCore(kernel, hierarchy, host.timing, host.boot)
-        await self._bind_ports(core, hardened=profile.hardened)
+        create_slots(core)
+        await bind_ports(core)
         pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
         callbacks = Callbacks(pciback)
         pciback.use_handlers(callbacks.handlers())
@@ -83,7 +83,8 @@ class Dom0:
         if firmware is not None:
             firmware.notify = self.aer.ghes.notify
         if profile.hardened:
-            self._save_collectors(core)
+            save_ports(core)
+        await bind_native(core, host, {})
         self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
@@ -103,24 +104,6 @@ class Dom0:
         deadline = self.kernel.now() + END_PATIENCE
         await self.pciback.progress.wait_until(lambda: not self.pciback.guests, deadline)
         self.on_stop()
-
-    async def _bind_ports(self, core: PciCore, *, hardened: bool) -> None:
-        """The port driver, unless switched off (3.1); ``hardened`` saves what it switched on, for a restore (H18)."""
-        if pcie_ports_disabled(core.boot):
-            return
-        driver = port_driver(core)
-        core.register_driver(driver)
-        for dev in core.devices.values():
-            if dev.kind in PORT_KINDS:
-                await core.bind(dev, driver)
-                if hardened:
-                    save_state(core, dev)
-
-    def _save_collectors(self, core: PciCore) -> None:
-        """An event collector may be reset itself; what brings it back has its interrupts enabled (H18)."""
-        for dev in core.devices.values():
-            if dev.kind == "event_collector":
-                save_state(core, dev)
 
     # -- control -------------------------------------------------------------------------------
     async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:

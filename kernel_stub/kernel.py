@@ -24,13 +24,17 @@ TIMERS_KEPT = 256  # cancelled timers that may stay in the heap
 
 
 class Task:
-    """A kernel thread. ``waiting_on`` names what it waits for, for deadlock reports."""
+    """A kernel thread. ``waiting_on`` names what it waits for, for deadlock reports.
 
-    __slots__ = ("coro", "done", "error", "name", "on_done", "result", "timer", "value", "waiting_on")
+    ``realtime`` is the priority of interrupt threads: on one processor they go on at once when woken.
+    """
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], name: str) -> None:
+    __slots__ = ("coro", "done", "error", "name", "on_done", "realtime", "result", "timer", "value", "waiting_on")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], name: str, realtime: bool = False) -> None:
         self.coro = coro
         self.name = name
+        self.realtime = realtime
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -63,6 +67,14 @@ def park() -> Generator[None, Any, Any]:
     return (yield)
 
 
+Choose = Callable[[str, int], int]  # a label and how many ways there are -> which one is taken
+
+
+def first_choice(label: str, ways: int) -> int:
+    """One processor: always the way that is listed first."""
+    return 0
+
+
 class Halted(BaseException):
     """Raised through a party's code when its (simulated) machine stops for good."""
 
@@ -82,6 +94,7 @@ class Kernel:
         self.current: Task | None = None
         self.tasks: dict[Task, None] = {}
         self.on_wake: Callable[[], None] | None = None  # the world wants to know that work appeared
+        self.choose: Choose = first_choice  # what may go either way on several processors
         self._ready: deque[Task | Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._cancelled = 0  # timers in the heap that will never fire, at most
@@ -89,9 +102,9 @@ class Kernel:
         self._append = journal.append
 
     # -- tasks ---------------------------------------------------------------------------------
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str) -> Task:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str, *, realtime: bool = False) -> Task:
         """Start a task; it runs at the next ``run``, after those that are ready already."""
-        task = Task(coro, name)
+        task = Task(coro, name, realtime)
         self.tasks[task] = None
         self.wake(task)
         return task

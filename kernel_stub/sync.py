@@ -124,6 +124,114 @@ class Mutex:
         self.release()
 
 
+class StealableMutex:
+    """``struct mutex`` as the device lock shows it (linux-aer-errata.md 6.2): free for whoever comes.
+
+    A release wakes the first waiter but leaves the lock free, so a task that goes on running may take it
+    again. A waiter that finds it taken once more marks itself, and the next release hands the lock to it.
+    On several processors the waiter may also be quick enough (``Kernel.choose``).
+    """
+
+    __slots__ = ("kernel", "marked", "name", "owner", "waiters", "woken")
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.owner: Task | None = None
+        self.waiters: deque[Task] = deque()
+        self.marked = False  # the first waiter is promised the lock
+        self.woken = False  # the first waiter is ready to run
+
+    async def acquire(self) -> None:
+        """Wait for the lock. Asserts that the task does not hold it already."""
+        task = self.kernel.current
+        assert task is not None
+        assert self.owner is not task, f"{task} takes {self.name} twice"
+        if self.owner is None:
+            self.owner = task
+            return
+        self.waiters.append(task)
+        while True:
+            task.waiting_on = f"{self.name} held by {self.owner.name}" if self.owner else self.name
+            await park()
+            self.woken = False
+            if self.owner is task:
+                return
+            if self.owner is None:
+                self.waiters.remove(task)
+                self.owner = task
+                return
+            self.marked = self.waiters[0] is task
+
+    def release(self) -> None:
+        """Let go: the lock is free, or goes to a waiter that was promised it."""
+        assert self.owner is not None, f"{self.name} is not held"
+        # No task is current while the interpreter ends an abandoned coroutine: its ``finally`` may release.
+        assert self.kernel.current in (self.owner, None), f"{self.kernel.current} releases {self.name} of {self.owner}"
+        self.owner = None
+        while self.waiters and self.waiters[0].done:
+            self.waiters.popleft()
+        if not self.waiters:
+            return
+        first = self.waiters[0]
+        if self.marked or self.kernel.choose(f"{first.name} gets {self.name} at once", 2):
+            self.marked = False
+            self.owner = self.waiters.popleft()
+        if not self.woken:
+            self.woken = True
+            self.kernel.wake(first)
+
+    async def yield_to_waiter(self) -> None:
+        """After ``release``: an interrupt thread that was woken runs before its waker; else the releaser goes on.
+
+        On several processors whoever is ready may be quicker.
+        """
+        task, kernel = self.kernel.current, self.kernel
+        if task is None or kernel.idle:
+            return
+        next_owner = self.owner or (self.waiters[0] if self.waiters else None)
+        preempted = next_owner is not None and next_owner.realtime and not task.realtime
+        if preempted != bool(kernel.choose(f"order after {task.name} released {self.name}", 2)):
+            await kernel.cond_resched()
+
+    async def __aenter__(self) -> StealableMutex:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.release()
+        await self.yield_to_waiter()
+
+
+Lock = Mutex | StealableMutex
+
+
+class ReadersLock:
+    """``struct rw_semaphore`` whose writers only ever hold it for an instant: readers never wait."""
+
+    __slots__ = ("_queue", "readers")
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self._queue = WaitQueue(kernel, name)
+        self.readers = 0
+
+    def down_read(self) -> None:
+        """``down_read``."""
+        self.readers += 1
+
+    def up_read(self) -> None:
+        """``up_read``; the last reader lets the writers go on."""
+        self.readers -= 1
+        if not self.readers:
+            self._queue.wake_all()
+
+    async def down_write(self) -> None:
+        """Wait until nobody reads. The caller changes what is protected before its next ``await``."""
+        await self._queue.wait_until(lambda: not self.readers)
+
+
 class Work:
     """``struct work_struct``: queued any number of times while it runs, it runs once more afterwards."""
 

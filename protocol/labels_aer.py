@@ -15,13 +15,21 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pci.save": (),
     "pci.restore": (),
     "pci.reset": ("method", "result"),  # flr, af_flr, pm, bus; 0 or a negative errno
-    "uevent": ("event", "online"),
+    "pci.remove": (),
+    "pci.slot_reset": ("probe", "result"),  # of the slot below the subject; probe is 1 for "can you?"
+    "pciehp.reset_slot": ("probe", "result"),
+    "pciehp.bus_reset": ("result",),
+    "uevent": ("action", "event", "online", "driver", "path"),  # event and online of a "change" only
     "pci.callback": ("driver", "callback", "state", "answer"),  # state and answer "" where there is none
+    "uevent.nvme": ("action", "path"),  # of a controller below the subject
     "aer.irq": ("status", "source"),  # Root Error Status and Error Source Identification as aer_irq read them
     "aer.lost": ("status", "source"),  # the FIFO was full (T28)
-    "aer.error": ("severity", "status", "header"),  # what the trace event aer_event carries
+    "aer.error": ("severity", "status", "header"),  # trace event aer_event; header: dwords of the TLP log
+    "aer.root_reset": ("result",),  # subject: the port whose secondary bus was reset
     "recovery.begin": ("state",),
+    "recovery.uevent": ("vote",),  # pci_uevent_ers was called, also for votes that send none
     "recovery.phase": ("phase",),  # subject: the bridge whose devices are walked
+    "recovery.detected": ("state", "merged"),  # report_frozen_detected, report_normal_detected
     "recovery.vote": ("phase", "vote", "merged"),
     "recovery.report": ("phase",),  # resume and perm_failure, which have no vote; written at entry
     "recovery.end": ("result", "verdict"),

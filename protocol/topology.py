@@ -56,6 +56,7 @@ class FunctionSpec:
     dom0_driver: str = "pciback"  # driver that dom0 binds at boot: pciback, pcieport, "" for none
     pcie: bool = True
     pm: bool = True
+    pm_reset: bool = False  # D3hot to D0 resets it (No_Soft_Reset is clear)
     class_code: int | None = None  # base class, sub class, interface; None: that of the model
     subsystem: tuple[int, int] | None = None  # vendor, device
     revision: int = 0
@@ -135,7 +136,7 @@ class BootSpec:
     msi: bool = True
     pcie_ports: Literal["auto", "native", "compat", "dpc-native"] = "auto"
     osc_aer: bool = True
-    osc_hotplug: bool = False
+    hotplug: Literal["none", "acpi", "native"] = "none"  # who serves the slots: nobody, the firmware, pciehp
     osc_dpc: bool = False
     firmware_first: bool = False
     edr: bool = False  # CONFIG_PCIE_EDR

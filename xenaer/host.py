@@ -50,8 +50,8 @@ IDS: dict[str, tuple[int, int]] = {
     "plain": (0x1AF4, 0x1110),
 }
 _COMMON = (
-    "flr", "role_based", "aer", "ready_ms", "link_dead_after_reset", "pm", "class_code", "revision", "link_speed",
-    "link_width", "link_reporting", "slot", "error_enables", "dpc", "ecrc", "registers", "config",
+    "flr", "role_based", "aer", "ready_ms", "link_dead_after_reset", "pm", "pm_reset", "class_code", "revision",
+    "link_speed", "link_width", "link_reporting", "slot", "error_enables", "dpc", "ecrc", "registers", "config",
 )  # fmt: skip
 KINDS = {"switch": "upstream_port", "bridge": "pcie_pci_bridge", "port": "downstream_port"}  # key -> kind
 

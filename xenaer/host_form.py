@@ -31,6 +31,7 @@ class FunctionForm(Form):
     ready_ms: int = Field(100, ge=-1, le=DAY_MS, description="time until it answers after a reset; -1 is never")
     link_dead_after_reset: bool = Field(False, description="its link stays down after a reset")
     pm: bool = Field(True, description="has the power management capability, hence a delay after resets")
+    pm_reset: bool = Field(False, description="going from D3hot to D0 resets it")
     class_code: int | None = Field(None, ge=0, le=0xFFFFFF, description="class, e.g. 0x020000; default by model")
     subsystem: list[Id16] | None = Field(None, min_length=2, max_length=2, description="subsystem vendor, device")
     revision: int = Field(0, ge=0, le=0xFF)
@@ -171,7 +172,9 @@ class BootForm(Form):
     msi: bool = Field(True, description="false: pci=nomsi")
     pcie_ports: Literal["auto", "native", "compat", "dpc-native"] = Field("auto", description="pcie_ports=")
     osc_aer: bool = Field(True, description="_OSC granted AER to the kernel")
-    osc_hotplug: bool = Field(False, description="_OSC granted native hotplug: pciehp serves the slots")
+    hotplug: Literal["none", "acpi", "native"] = Field(
+        "none", description="who serves the slots: nobody, the firmware (ACPI), or pciehp because _OSC granted it"
+    )
     osc_dpc: bool = Field(False, description="_OSC granted DPC")
     firmware_first: bool = Field(False, description="the firmware handles errors and reports them (GHES)")
     edr: bool = Field(False, description="the kernel is built with CONFIG_PCIE_EDR")

@@ -50,13 +50,17 @@ class AerCore:
         irq = FIRST_IRQ + len(self.roots)
         rpc = self.roots[root.sbdf] = AerRpc(self.core, root, irq)
         aer_probe(self.core, root, irq)
-        self.core.kernel.spawn(aer_isr(rpc, self.recover), f"irq/{irq}-aerdrv")
+        self.core.kernel.spawn(aer_isr(rpc, self.recover), f"irq/{irq}-aerdrv", realtime=True)
 
     def interrupt(self, function: Any) -> None:
         """The hardware raised the interrupt of this root port or event collector."""
         rpc = self.roots.get(function.sbdf)
         if rpc is not None:
             aer_irq(rpc)
+
+    def root_of(self, dev: PciDev) -> PciDev | None:
+        """The root port or event collector that ``dev`` reports to, whether or not it has the service."""
+        return dev.root if dev.root.kind == "root_port" else None
 
     async def do_recovery(self, dev: PciDev, state: ChannelState) -> int:
         """``pcie_do_recovery`` with the table of this generation; the final status (T14)."""

@@ -47,7 +47,7 @@ def pci_print_aer(core: PciCore, dev: PciDev, severity: Severity, regs: AerImage
     has_header = not correctable and tlp_header_logged(status, regs.control)
     if dev.aer_info is not None:
         dev.aer_info.stats.count_device(severity, unmasked)
-    core.kernel.trace("aer.error", dev.name, severity.name, unmasked, has_header)
+    core.kernel.trace("aer.error", dev.name, severity.name, unmasked, regs.log.dwords if has_header else [])
     if not aer_ratelimit(dev, severity):
         return
     core.printk(level, dev, f"aer_status: 0x{status:08x}, aer_mask: 0x{mask:08x}")

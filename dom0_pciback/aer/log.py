@@ -31,7 +31,8 @@ def aer_print_error(core: PciCore, index: int, record: ErrorRecord) -> None:
     unmasked = record.status & ~record.mask if record.status else 0
     if dev.aer_info is not None:
         dev.aer_info.stats.count_device(record.severity, unmasked)
-    core.kernel.trace("aer.error", dev.name, record.severity.name, unmasked, record.tlp is not None)
+    header = [] if record.tlp is None else record.tlp.dwords
+    core.kernel.trace("aer.error", dev.name, record.severity.name, unmasked, header)
     if not record.ratelimit_print[index]:
         return
     if record.status:

@@ -105,11 +105,16 @@ async def pcie_do_recovery(core: PciCore, generation: Generation, dev: PciDev, s
     """
     bridge = bridge_of(dev)
     core.kernel.trace("recovery.begin", dev.name, state.name)
-    status, done = await _run_steps(core, generation, bridge, state)
-    if done:
-        clear_status(core, dev)
-    else:
-        await _tell_failure(core, generation, bridge)
+    core.hierarchy.wake(bridge.sbdf)  # pm_runtime_get_sync, step 1
+    core.bus_sem.down_read()
+    try:
+        status, done = await _run_steps(core, generation, bridge, state)
+        if done:
+            clear_status(core, dev)
+        else:
+            await _tell_failure(core, generation, bridge)
+    finally:
+        core.bus_sem.up_read()
     verdict = "successful" if done else "failed"
     core.printk(INFO, bridge, f"AER: device recovery {verdict}")
     core.kernel.trace("recovery.end", dev.name, result_name(status), verdict)
@@ -150,6 +155,8 @@ async def broadcast(
             vote = await (report_mmio_enabled if phase is Phase.MMIO_ENABLED else report_slot_reset)(core, dev)
         if vote is not None:
             status = merge(status, vote)
+        if phase is Phase.ERROR_DETECTED:
+            kernel.trace("recovery.detected", dev.name, state.name, result_name(status))
         kernel.trace("recovery.vote", dev.name, phase, "" if vote is None else result_name(vote), result_name(status))
     return status
 

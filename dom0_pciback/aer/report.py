@@ -31,9 +31,10 @@ _STATE_WORD = {
 
 def pci_uevent_ers(core: PciCore, dev: PciDev, vote: int) -> None:
     """Send the uevent that belongs to a vote, if any."""
+    core.kernel.trace("recovery.uevent", dev.name, result_name(vote))
     event = UEVENTS.get(vote)
     if event is not None:
-        core.uevent(dev, *event)
+        core.uevent(dev, "change", *event)
 
 
 async def report_error_detected(

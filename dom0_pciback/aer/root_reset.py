@@ -56,7 +56,9 @@ async def aer_root_reset(core: PciCore, bridge: PciDev) -> int:
     if root is not None:
         write_back(core, root, root.aer + AER.ROOT_STATUS)
         core.update(root, root.aer + AER.ROOT_COMMAND, 4, 0, AER_ROOT_CMD_ALL)
-    return ErsResult.DISCONNECT if rc else ErsResult.RECOVERED
+    result = ErsResult.DISCONNECT if rc else ErsResult.RECOVERED
+    core.kernel.trace("aer.root_reset", bridge.name, result.name)
+    return result
 
 
 async def _reset(core: PciCore, bridge: PciDev) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import PciDriver
 from dom0_pciback.pci.enumerate import enumerate_devices
 from dom0_pciback.pci.hardware import HierarchyLike
 from dom0_pciback.pci.regs import ALL_ONES
 from kernel_stub.kernel import Kernel
+from kernel_stub.sync import Mutex, ReadersLock
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.topology import BootSpec, TimingSpec
 
+Read = Callable[[Sbdf, int, int], int]
+Write = Callable[[Sbdf, int, int, int], None]
 _GONE = ChannelState.PERM_FAILURE
 
 
@@ -29,8 +34,10 @@ class PciCore:
         self.hierarchy = hierarchy
         self.timing = timing
         self.boot = boot or BootSpec()
-        self._read = hierarchy.read
-        self._write = hierarchy.write
+        self.bus_sem = ReadersLock(kernel, "pci_bus_sem")  # held for reading through a recovery (errata 6.2)
+        self.rescan_remove_lock = Mutex(kernel, "pci_rescan_remove_lock")
+        self._read: Read = hierarchy.read
+        self._write: Write = hierarchy.write
         self.devices: dict[Sbdf, PciDev] = {}
         self.drivers: dict[str, PciDriver] = {}
         enumerate_devices(self)
@@ -50,6 +57,10 @@ class PciCore:
     def update(self, dev: PciDev, offset: int, size: int, clear: int, set_: int) -> None:
         """Read, clear bits, set bits, write (``pcie_capability_clear_and_set_word``)."""
         self.write(dev, offset, size, self.read(dev, offset, size) & ~clear | set_)
+
+    def replace_operations(self, read: Read, write: Write) -> None:
+        """Put other bus operations in the place of the hardware's (``pci_bus_set_ops``)."""
+        self._read, self._write = read, write
 
     # -- devices and drivers -------------------------------------------------------------------
     def walk_bus(self, bridge: PciDev) -> tuple[PciDev, ...]:
@@ -71,6 +82,7 @@ class PciCore:
                 dev.set_driver(None)
             else:
                 self.kernel.trace("pci.bind", dev.name, driver.name)
+                self.uevent(dev, "bind")
             return rc
 
     async def unbind(self, dev: PciDev) -> None:
@@ -83,12 +95,24 @@ class PciCore:
                 await driver.remove(dev)
             dev.set_driver(None)
             self.kernel.trace("pci.unbind", dev.name, driver.name)
+            self.uevent(dev, "unbind")
+
+    def forget(self, dev: PciDev) -> None:
+        """Take ``dev`` off the bus lists (``pci_destroy_dev``)."""
+        self.devices.pop(dev.sbdf, None)
+        if dev.bridge is not None and dev in dev.bridge.subordinate:
+            dev.bridge.subordinate.remove(dev)
+        above = dev.bridge
+        while above is not None:
+            above.below = tuple(each for each in above.below if each is not dev)
+            above = above.bridge
 
     # -- what is left behind -------------------------------------------------------------------
     def printk(self, level: int, dev: PciDev, text: str) -> None:
         """``dev_printk``: the line with ``<driver or "pci"> <DBDF>: `` in front (5.1)."""
         self.kernel.printk(level, dev.prefix + text)
 
-    def uevent(self, dev: PciDev, event: str, online: int) -> None:
-        """A ``change`` event of the device with ERROR_EVENT and DEVICE_ONLINE (4.7)."""
-        self.kernel.trace("uevent", dev.name, event, online)
+    def uevent(self, dev: PciDev, action: str, event: str = "", online: int | str = "") -> None:
+        """An event of the device; ``change`` has ERROR_EVENT and DEVICE_ONLINE (4.7). No DRIVER while unbound."""
+        driver = dev.driver
+        self.kernel.trace("uevent", dev.name, action, event, online, driver.name if driver else "", dev.devpath)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dom0_pciback.pci.hardware import FunctionLike
 from kernel_stub.kernel import Kernel
-from kernel_stub.sync import Mutex
+from kernel_stub.sync import StealableMutex
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dom0_pciback.aer.info import AerInfo
     from dom0_pciback.pci.driver import PciDriver
     from dom0_pciback.pci.rcec import RcecEa
+    from dom0_pciback.pci.slot import Slot
     from dom0_pciback.pci.state import SavedState
 
 _NORMAL, _FROZEN, _PERM = ChannelState.NORMAL, ChannelState.FROZEN, ChannelState.PERM_FAILURE
@@ -33,7 +34,9 @@ class PciDev:
     ``bridge`` is the port above (None on a root bus), ``root`` the port on the root bus, ``subordinate`` the
     devices on the secondary bus, ``below`` everything below in the order of ``pci_walk_bus``. ``exp``, ``aer``,
     ``msi`` and ``pm`` are capability offsets, 0 if absent. ``prefix`` is what ``dev_printk`` puts before a
-    line (5.1). ``rrs_visible`` matters in root ports: CRS software visibility is on.
+    line (5.1). ``devpath`` is the place in sysfs, ``slot`` the hotplug slot below a port, ``enable_cnt``
+    how often drivers have enabled the function, ``reset_methods`` what sysfs allows (None: all that it offers).
+    ``rrs_visible`` matters in root ports: CRS software visibility is on.
     """
 
     __slots__ = (
@@ -41,10 +44,13 @@ class PciDev:
         "aer_info",
         "below",
         "bridge",
+        "class_code",
         "device",
         "device_lock",
+        "devpath",
         "driver",
         "eetlp_prefix_max",
+        "enable_cnt",
         "error_state",
         "exp",
         "header_type",
@@ -57,11 +63,13 @@ class PciDev:
         "prefix",
         "rcec",
         "rcec_ea",
+        "reset_methods",
         "rid",
         "root",
         "rrs_visible",
         "saved_state",
         "sbdf",
+        "slot",
         "subordinate",
         "vendor",
     )
@@ -77,7 +85,12 @@ class PciDev:
         self.subordinate: list[PciDev] = []
         self.below: tuple[PciDev, ...] = ()
         self.header_type = 0
-        self.vendor = self.device = 0
+        self.vendor = self.device = self.class_code = 0
+        above = bridge.devpath if bridge is not None else f"/devices/pci{self.sbdf.segment:04x}:{self.sbdf.bus:02x}"
+        self.reset_methods: tuple[str, ...] | None = None
+        self.devpath: str = f"{above}/{self.name}"
+        self.enable_cnt = 0
+        self.slot: Slot | None = None
         self.exp = self.aer = self.msi = self.pm = 0
         self.eetlp_prefix_max = 0  # End-End TLP prefixes that its log may hold
         self.rrs_visible = False
@@ -85,7 +98,7 @@ class PciDev:
         self.driver: PciDriver | None = None
         self.prefix = f"pci {self.name}: "
         self.error_state = ChannelState.NORMAL
-        self.device_lock = Mutex(kernel, f"device_lock of {self.name}")
+        self.device_lock = StealableMutex(kernel, f"device_lock of {self.name}")
         self.saved_state: SavedState | None = None
         self.aer_info: AerInfo | None = None
         self.rcec: PciDev | None = None  # integrated endpoint: its event collector

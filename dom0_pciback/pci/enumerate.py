@@ -48,6 +48,7 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     """``pci_setup_device``, ``pci_init_capabilities`` and ``pci_configure_serr``, as far as errors need them."""
     ids = core.read(dev, HEADER.VENDOR_ID, 4)
     dev.vendor, dev.device = ids & 0xFFFF, ids >> 16
+    dev.class_code = core.read(dev, HEADER.CLASS_DEVICE, 2) << 8 | core.read(dev, HEADER.CLASS_PROG, 1)
     dev.header_type = core.read(dev, HEADER.HEADER_TYPE, 1) & 0x7F
     capabilities = _capabilities(core, dev)
     dev.exp = capabilities.get(EXP.cap_id, 0)

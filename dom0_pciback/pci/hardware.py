@@ -36,6 +36,12 @@ class HierarchyLike(Protocol):
 
     interrupt: Callable[[Any], None]  # called with who raises its AER interrupt
 
+    def wake(self, sbdf: Sbdf) -> None:
+        """A function leaves its idle state."""
+
+    def unplug(self, sbdf: Sbdf) -> None:
+        """A function is taken out of its slot."""
+
     @property
     def functions(self) -> Mapping[Sbdf, FunctionLike]:
         """Every function, also those that do not answer."""

@@ -29,7 +29,7 @@ def _no(boot: BootSpec) -> bool:
 
 # The machine is a q35: it never grants LTR. DPC is asked for only by a kernel with EDR (3.1).
 CONTROLS = (
-    Control("PCIeHotplug", _yes, lambda boot: boot.osc_hotplug),
+    Control("PCIeHotplug", _yes, lambda boot: boot.hotplug == "native"),
     Control("SHPCHotplug", _yes, _yes),
     Control("PME", _yes, _yes),
     Control("AER", pci_aer_available, host_native_aer),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
+from dom0_pciback.pci.enable import pci_enable_device_mem
 from dom0_pciback.pci.rcec import pcie_link_rcec
 from dom0_pciback.pci.state import restore_state, save_state
 from protocol.ers import ChannelState, ErsResult
 from protocol.layout_header import COMMAND_INTX_DISABLE, COMMAND_MASTER, HEADER
+from protocol.layout_pcie import SLOT_PORTS
 from protocol.topology import COLLECTORS
+
+PORT_DRIVER = "pcieport"
 
 # Who matches pcieport: PCI bridges and event collectors by class, with one of these types (2.5)
 PORT_KINDS = frozenset({"root_port", "upstream_port", "downstream_port", "event_collector"})
@@ -24,12 +28,17 @@ class PortDriver:
         self._core = core
 
     async def probe(self, dev: PciDev) -> int:
-        """Become bus master; who collects errors has services, hence MSI, if there is MSI (errata 4.1)."""
-        uses_msi = dev.kind in COLLECTORS and self._core.boot.msi
-        enable = COMMAND_MASTER | (COMMAND_INTX_DISABLE if uses_msi else 0)
-        self._core.update(dev, HEADER.COMMAND, 2, 0, enable)
+        """A port with services becomes bus master and uses MSI; its state is saved then (errata 4.1, C2).
+
+        A switch port without services is only enabled; bus mastering comes later, with a driver below.
+        """
+        core = self._core
+        pci_enable_device_mem(core, dev)
         if dev.kind == "event_collector":
-            pcie_link_rcec(self._core, dev)
+            pcie_link_rcec(core, dev)
+        if dev.kind in COLLECTORS or (dev.kind in SLOT_PORTS and core.boot.hotplug == "native"):
+            core.update(dev, HEADER.COMMAND, 2, 0, COMMAND_MASTER | COMMAND_INTX_DISABLE * core.boot.msi)
+        save_state(core, dev)
         return 0
 
     async def error_detected(self, dev: PciDev, state: ChannelState) -> int:
@@ -53,4 +62,4 @@ def port_driver(core: PciCore) -> PciDriver:
     handlers = ErrorHandlers(
         error_detected=port.error_detected, mmio_enabled=port.mmio_enabled, slot_reset=port.slot_reset
     )
-    return PciDriver("pcieport", handlers, probe=port.probe)
+    return PciDriver(PORT_DRIVER, handlers, probe=port.probe)

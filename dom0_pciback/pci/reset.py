@@ -15,7 +15,7 @@ from dom0_pciback.pci.wait import (
     pci_dev_wait,
     pci_wait_for_pending_transaction,
 )
-from kernel_stub.kernel import DEBUG, ERR, INFO, MS
+from kernel_stub.kernel import DEBUG, ERR, MS
 from protocol.layout_header import BRIDGE_CTL_BUS_RESET, COMMAND_INTX_DISABLE, HEADER, TYPE1
 from protocol.layout_pcie import EXP, EXP_DEVCAP_FLR, EXP_DEVCTL_FLR
 from protocol.layout_pm import PM, PM_CTRL_NO_SOFT_RESET, PM_CTRL_STATE_MASK
@@ -93,10 +93,14 @@ async def bus_error_reset(core: PciCore, bridge: PciDev) -> int:
     for dev in locked:
         await dev.device_lock.acquire()
     try:
-        rc = await pci_bridge_secondary_bus_reset(core, bridge)
+        if bridge.slot is not None and not await bridge.slot.reset(probe=True):
+            rc = await bridge.slot.reset(probe=False)
+        else:
+            rc = await pci_bridge_secondary_bus_reset(core, bridge)
     finally:
         for dev in reversed(locked):
             dev.device_lock.release()
+    await bridge.device_lock.yield_to_waiter()
     core.kernel.trace("pci.reset", bridge.name, "bus", rc)
     return rc
 
@@ -129,7 +133,7 @@ async def reset_function_locked(core: PciCore, dev: PciDev) -> tuple[int, str]:
     The caller holds the device lock; configuration space is neither saved nor restored.
     """
     for method in RESET_METHODS:
-        if not method.offered(core, dev):
+        if not method.offered(core, dev) or (dev.reset_methods is not None and method.label not in dev.reset_methods):
             continue
         core.printk(DEBUG, dev, f"reset via {method.label}")
         rc = await method.run(core, dev)
@@ -158,17 +162,22 @@ async def reset_function(core: PciCore, dev: PciDev) -> tuple[int, str]:
 
 
 async def _save_and_disable(core: PciCore, dev: PciDev) -> None:
-    core.printk(INFO, dev, "resetting")
-    callback = handlers_of(dev).reset_prepare
-    if callback is not None:
-        await callback(dev)
+    core.printk(DEBUG, dev, "resetting")
+    await _tell(core, dev, "reset_prepare")
     save_state(core, dev)
     core.write(dev, HEADER.COMMAND, 2, COMMAND_INTX_DISABLE)
 
 
 async def _restore(core: PciCore, dev: PciDev) -> None:
     restore_state(core, dev)
-    callback = handlers_of(dev).reset_done
+    await _tell(core, dev, "reset_done")
+    core.printk(DEBUG, dev, "reset done")
+
+
+async def _tell(core: PciCore, dev: PciDev, name: str) -> None:
+    """Call ``reset_prepare`` or ``reset_done`` of the driver, if it has it."""
+    callback = getattr(handlers_of(dev), name)
     if callback is not None:
         await callback(dev)
-    core.printk(INFO, dev, "reset done")
+        assert dev.driver is not None
+        core.kernel.trace("pci.callback", dev.name, dev.driver.name, name, "", "")

@@ -11,14 +11,16 @@ from typing import Any
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
+from dom0_pciback.pci.enable import pci_enable_bridge
 from dom0_pciback.pci.reset import has_reset_method, reset_function_locked
+from dom0_pciback.pci.state import save_state
 from dom0_pciback.pciback.backend import XenPcibkDevice
 from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import Mutex, WaitQueue
+from kernel_stub.sync import Lock, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -44,7 +46,7 @@ class Pciback:
         self.slots: dict[Sbdf, PcistubDevice] = {}
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
-        self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
+        self.reset_lock: Callable[[PciDev], Lock] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
         self._number = 0
         self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)
@@ -101,10 +103,21 @@ class Pciback:
         psdev = PcistubDevice(self.core, dev, self._number, hardened=self.profile.hardened)
         self._number += 1
         self.slots[dev.sbdf] = psdev
+        self._enable_bridges(dev)
         await reset_function_locked(self.core, dev)
         psdev.restore_seized()
         self.kernel.trace("pciback.seize", dev.name)
         return 0
+
+    def _enable_bridges(self, dev: PciDev) -> None:
+        """What ``pci_enable_device`` does to the bridges above; ``hardened`` has a restore bring it back (H18)."""
+        bridge = dev.bridge
+        if bridge is None:
+            return
+        pci_enable_bridge(self.core, bridge)
+        while self.profile.hardened and bridge is not None:
+            save_state(self.core, bridge)
+            bridge = bridge.bridge
 
     async def _remove(self, dev: PciDev) -> None:
         psdev = self.slots.pop(dev.sbdf)

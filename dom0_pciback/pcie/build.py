@@ -1,6 +1,6 @@
-"""Composes the registers of a function, and sets what firmware leaves behind.
+"""Composes the registers of a function, and sets what firmware leaves behind; who owns errors enables reporting.
 
-Source: linux-aer.md 1.6, errata 4.1. Error reporting is enabled by whoever owns it, later.
+Source: linux-aer.md 1.6, errata 4.1.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from collections.abc import Sequence
 
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
-from dom0_pciback.pcie.port import Port, RootPort
+from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_ECRC_CHKE, AER_CAP_ECRC_GENE, AER_CAP_MHRC
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
     COMMAND_IO,
-    COMMAND_MASTER,
     COMMAND_MEMORY,
     COMMAND_SERR,
     HEADER,
@@ -38,10 +37,11 @@ from protocol.layout_pcie import (
     EXP_LNKCAP_WIDTH_SHIFT,
     EXP_LNKSTA_2_5GT_X1,
     EXP_LNKSTA_DLLLA,
+    EXP_SLTCAP_NUMBER_SHIFT,
     EXP_TYPE,
     SLOT_PORTS,
 )
-from protocol.layout_pm import PM
+from protocol.layout_pm import PM, PM_CTRL_NO_SOFT_RESET
 from protocol.layout_rcec import OWN_BUS_ONLY, RCEC, bus_numbers
 from protocol.register_names import REGISTERS
 from protocol.registers import Layout
@@ -59,10 +59,7 @@ MODELS: dict[str, tuple[int, int]] = {
     "event_collector": (0x080700, 1),
 }
 
-COMMAND_ENDPOINT = COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR
-COMMAND_PORT = COMMAND_ENDPOINT | COMMAND_MASTER
-
-PORTS = ("root_port", "upstream_port", "downstream_port")
+COMMAND = COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR
 
 FIRST_WINDOW = 0xC0000000
 WINDOW = 0x100000  # a bridge's memory window is a multiple of 1 MiB
@@ -130,18 +127,23 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             HEADER.INTERRUPT_PIN.name: 1,
         },
         TYPE0: {TYPE0.SUBSYSTEM_VENDOR_ID.name: subsystem[0], TYPE0.SUBSYSTEM_ID.name: subsystem[1]},
+        PM: {PM.CTRL.name: PM_CTRL_NO_SOFT_RESET * (not spec.pm_reset)},
         MSI: {MSI.FLAGS.name: qmask(vectors)},
         EXP: {
             EXP.FLAGS.name: EXP_FLAGS_VERSION | EXP_TYPE[spec.kind] << EXP_FLAGS_TYPE_SHIFT | EXP_FLAGS_SLOT * has_slot,
             EXP.DEVCAP.name: EXP_DEVCAP_RBER * spec.role_based | EXP_DEVCAP_FLR * flr,
             EXP.LNKCAP.name: link | EXP_LNKCAP_SDERC * has_slot | EXP_LNKCAP_DLLLARC * reporting,
             EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * reporting,
+            EXP.SLTCAP.name: spec.slot << EXP_SLTCAP_NUMBER_SHIFT,
+        },
+        AER: {
+            AER.UNCOR_MASK.name: AER.UNCOR_MASK.reset * function.fabric.profile.masked_by_default,
+            AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log,
         },
         RCEC: {
             RCEC.BITMAP.name: spec.rciep_devices,
             RCEC.BUSN.name: bus_numbers(*(spec.rciep_buses or OWN_BUS_ONLY)),
         },
-        AER: {AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log},
     }
 
 
@@ -159,7 +161,7 @@ def boot(functions: Sequence[Function]) -> None:
 
 def _program(function: Function) -> None:
     config, spec = function.config, function.spec
-    config.poke(HEADER.COMMAND, 2, COMMAND_PORT if function.is_port else COMMAND_ENDPOINT)
+    config.poke(HEADER.COMMAND, 2, COMMAND)
     if function.is_port:
         config.poke(TYPE1.PRIMARY_BUS, 1, function.sbdf.bus)
         config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dom0_pciback.pcie.collector import EventCollector, collector_of
 from dom0_pciback.pcie.function import Function
-from dom0_pciback.pcie.port import Port, RootPort
+from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.bits import ADVISORY_NONFATAL, SURPRISE_DOWN, UNCOR_BY_NUMBER, UNSUPPORTED_REQUEST
 from protocol.ers import Severity
 from protocol.layout_aer import (
@@ -272,20 +272,26 @@ def _passes(at: Function, message: ErrorMessage, is_source: bool) -> bool:
 
 
 def _passes_strict(at: Function, message: ErrorMessage, is_source: bool) -> bool:
-    """Gates of the profile ``qemu-11.1`` (errata 4.3): the same five steps for the source and for every bridge."""
-    if at.is_port:
+    """Gates of the QEMU profiles (errata 4.3): the same five steps for the source and for every bridge."""
+    if at.kind in PORTS:
         if message.uncorrectable:
             at.config.set_bits(TYPE1.SEC_STATUS, 2, SEC_STATUS_RCV_SYSTEM_ERROR)
         if not at.config.peek(TYPE1.BRIDGE_CONTROL, 2) & BRIDGE_CTL_SERR:
             return False
     enabled = bool(_device_control(at) & message.enable)
-    if enabled or (message.uncorrectable and _serr_enabled(at)):
+    serr = message.uncorrectable and _serr_enabled(at)
+    if at.fabric.profile.serr_gate and not serr:
+        return False
+    if enabled or serr:
         at.config.set_bits(HEADER.STATUS, 2, STATUS_SIG_SYSTEM_ERROR)
     return enabled
 
 
 def _receive(root: RootPort | EventCollector, message: ErrorMessage, requester_id: int) -> None:
-    """The root records the message; the source ID stays that of the first of its class (linux-aer.md 2.3)."""
+    """The root port or event collector records the message (linux-aer.md 2.3).
+
+    The source ID stays that of the first of its class.
+    """
     if not root.aer:
         return
     config, offset = root.config, root.aer + AER.ROOT_STATUS

@@ -30,6 +30,7 @@ class Fabric(Protocol):
     clock: Clock
     functions: dict[Sbdf, Function]
     profile: HardwareProfile
+    native_hotplug: bool
     interrupt: Callable[[Function], None]
     on_reset: Callable[[Function], None]
 

@@ -12,13 +12,13 @@ from dom0_pciback.pcie import build, errors, resets, tlp
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.config_space import ALL_ONES, check_access
 from dom0_pciback.pcie.function import Function
-from dom0_pciback.pcie.port import Port, RootPort
-from dom0_pciback.pcie.profile import SPEC, HardwareProfile
+from dom0_pciback.pcie.port import PORTS, Port, RootPort
+from dom0_pciback.pcie.profile import PROFILES, HardwareProfile
 from protocol.bits import COR_ALL, UNCOR_ALL, UNSUPPORTED_REQUEST, bits_of
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER
 from protocol.layout_header import BRIDGE_CTL_BUS_RESET, TYPE1
-from protocol.layout_pcie import EXP, EXP_DEVCAP_FLR, EXP_DEVCTL_FLR, SLOT_PORTS
+from protocol.layout_pcie import EXP, EXP_DEVCAP_FLR, EXP_DEVCTL_FLR, EXP_SLTSTA_COMMAND_COMPLETED, SLOT_PORTS
 from protocol.ports import Clock
 from protocol.topology import FunctionSpec, HostSpec
 
@@ -31,15 +31,16 @@ class Hierarchy:
     """All functions of a host and the paths between them.
 
     ``functions`` is in enumeration order: depth first, a bridge before what is below it. ``interrupt`` is called
-    with a root port or event collector whose AER interrupt condition became true, ``on_reset`` with every function
-    that a reset hits; both are called synchronously, out of the access or error that caused them.
+    with a root port or event collector whose AER interrupt condition became true, ``on_reset`` with every
+    function that a reset hits; both are called synchronously, out of the access or error that caused them.
     """
 
-    __slots__ = ("_bus_ports", "clock", "functions", "interrupt", "on_reset", "profile")
+    __slots__ = ("_bus_ports", "clock", "functions", "interrupt", "native_hotplug", "on_reset", "profile")
 
-    def __init__(self, host: HostSpec, clock: Clock, profile: HardwareProfile = SPEC) -> None:
+    def __init__(self, host: HostSpec, clock: Clock, profile: HardwareProfile | None = None) -> None:
         self.clock = clock
-        self.profile = profile
+        self.profile = PROFILES[host.hardware] if profile is None else profile
+        self.native_hotplug = host.boot.hotplug == "native"
         self.interrupt: Callable[[Function], None] = lambda root: None
         self.on_reset: Callable[[Function], None] = lambda function: None
         self.functions: dict[Sbdf, Function] = {}
@@ -74,6 +75,8 @@ class Hierarchy:
         hooks = function.config.hooks
         if function.exp:
             hooks[function.exp + EXP.DEVCTL] = lambda old, new, value: self._device_control(function, value)
+        if self.profile.command_completed and function.kind in SLOT_PORTS:
+            hooks[function.exp + EXP.SLTCTL] = lambda old, new, value: self._slot_control(function, value)
         if function.aer:
             hooks[function.aer + AER.UNCOR_STATUS] = lambda old, new, value: errors.rearm_log(function)
         if isinstance(function, Port):
@@ -88,11 +91,33 @@ class Hierarchy:
         if value & EXP_DEVCTL_FLR and function.config.peek(function.exp + EXP.DEVCAP, 4) & EXP_DEVCAP_FLR:
             resets.function_level_reset(function)
 
+    def _slot_control(self, port: Function, value: int) -> None:
+        """Slot Status is the other half of the dword: only a write that reaches Slot Control counts."""
+        if value & 0xFFFF:
+            port.config.set_bits(port.exp + EXP.SLTSTA, 2, EXP_SLTSTA_COMMAND_COMPLETED)
+
     def _bridge_control(self, port: Port, old: int, new: int) -> None:
         if new & ~old & _BUS_RESET:
             resets.assert_bus_reset(port)
         elif old & ~new & _BUS_RESET:
             resets.deassert_bus_reset(port)
+
+    def wake(self, sbdf: Sbdf) -> None:
+        """The kernel takes a function out of its idle state (``pm_runtime_get_sync``)."""
+        function = self.functions.get(sbdf)
+        if isinstance(function, Port):
+            function.wake()
+
+    def unplug(self, sbdf: Sbdf) -> None:
+        """Take a function, and everything below it, out of its slot; nothing if it is not there."""
+        function = self.functions.pop(sbdf, None)
+        if function is None:
+            return
+        for each in function.below():
+            self.functions.pop(each.sbdf, None)
+        if isinstance(function.parent, Port):
+            function.parent.children.remove(function)
+            function.parent.slot_changed()
 
     # -- requests ------------------------------------------------------------------------------
     def read(self, sbdf: Sbdf, offset: int, size: int) -> int:
@@ -119,7 +144,7 @@ class Hierarchy:
             check_access(offset, size)
             return
         function.config.write(offset, size, value)
-        if self.profile.ports_clear_log and function.is_port and function.aer:
+        if self.profile.ports_clear_log and function.kind in PORTS and function.aer:
             errors.drop_stale_log(function)
 
     def _unclaimed(self, sbdf: Sbdf, fmt_type: int, offset: int, size: int) -> None:
@@ -147,12 +172,13 @@ class Hierarchy:
         uncorrectable_bits: int,
         header: tuple[int, int, int, int] = errors.NO_HEADER,
         advisory: bool = False,
+        prefixes: tuple[int, ...] = (),
     ) -> None:
         """The hardware of a function detects each error set in the two status words, correctable ones first.
 
         Within a word the lowest bit comes first. A function in reset detects nothing. ``advisory``: the
-        uncorrectable ones happen in a role-based situation. Raises ValueError for an unknown function, for no
-        bit at all, for bits that are reserved and for a header that is not four dwords.
+        uncorrectable ones happen in a role-based situation. ``prefixes``: up to four dwords. Raises ValueError
+        for an unknown function, for no bit at all, for bits that are reserved, for a header that is not four dwords.
         """
         function = self.functions.get(sbdf)
         if function is None:
@@ -169,4 +195,4 @@ class Hierarchy:
         for number, _ in bits_of("correctable", correctable_bits):
             errors.detect_correctable(function, number)
         for number, _ in bits_of("uncorrectable", uncorrectable_bits):
-            errors.detect_uncorrectable(function, number, header=header, advisory=advisory)
+            errors.detect_uncorrectable(function, number, header=header, prefixes=prefixes, advisory=advisory)

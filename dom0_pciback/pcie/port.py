@@ -6,8 +6,17 @@ from dom0_pciback.pcie.collector import AerInterrupt
 from dom0_pciback.pcie.function import NEVER, Fabric, Function
 from dom0_pciback.pcie.link import Link
 from protocol.layout_header import TYPE1
-from protocol.layout_pcie import EXP, EXP_LNKSTA_DLLLA, SLOT_PORTS
+from protocol.layout_pcie import (
+    EXP,
+    EXP_LNKSTA_2_5GT_X1,
+    EXP_LNKSTA_DLLLA,
+    EXP_LNKSTA_SPEED_WIDTH,
+    EXP_SLTSTA_PRESENT,
+    SLOT_PORTS,
+)
 from protocol.topology import FunctionSpec
+
+PORTS = frozenset({"root_port", "upstream_port", "downstream_port"})  # of PCI Express on both sides
 
 
 class Port(Function):
@@ -28,8 +37,25 @@ class Port(Function):
         if self.kind in SLOT_PORTS:
             offset = self.exp + EXP.LNKSTA
             inactive = self.config.peek(offset, 2) & ~EXP_LNKSTA_DLLLA
-            self.config.poke(offset, 2, inactive | EXP_LNKSTA_DLLLA * self.link.dll_active)
+            needs_hotplug = self.fabric.profile.dll_active_needs_hotplug
+            shows = self.fabric.native_hotplug if needs_hotplug else self.spec.link_reporting
+            shown = shows and self.link.dll_active and bool(self.children)
+            self.config.poke(offset, 2, inactive | EXP_LNKSTA_DLLLA * shown)
         self.refresh()
+
+    def slot_changed(self) -> None:
+        """Something was taken out of the slot: an empty one shows neither a card nor a link."""
+        if not self.children and self.kind in SLOT_PORTS:
+            for register, bit in ((EXP.SLTSTA, EXP_SLTSTA_PRESENT), (EXP.LNKSTA, EXP_LNKSTA_DLLLA)):
+                offset = self.exp + register
+                self.config.poke(offset, 2, self.config.peek(offset, 2) & ~bit)
+
+    def wake(self) -> None:
+        """The kernel holds the port awake for a recovery: an idle link shows what it runs at (errata 4.5)."""
+        if self.kind == "root_port" and self.fabric.profile.idle_link_shows_capability:
+            offset = self.exp + EXP.LNKSTA
+            kept = self.config.peek(offset, 2) & ~EXP_LNKSTA_SPEED_WIDTH
+            self.config.poke(offset, 2, kept | EXP_LNKSTA_2_5GT_X1)
 
     def way_down(self, child: Function) -> int:
         """When a request gets through: own reset over, link up, bus numbers of the whole way lead there."""

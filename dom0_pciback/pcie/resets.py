@@ -8,8 +8,16 @@ from __future__ import annotations
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import Port
+from protocol.layout_pcie import (
+    EXP,
+    EXP_SLTSTA_ATTENTION,
+    EXP_SLTSTA_COMMAND_COMPLETED,
+    EXP_SLTSTA_PRESENCE_CHANGED,
+    SLOT_PORTS,
+)
 
 NS_PER_MS = 1_000_000
+SLOT_EVENTS = EXP_SLTSTA_ATTENTION | EXP_SLTSTA_PRESENCE_CHANGED | EXP_SLTSTA_COMMAND_COMPLETED
 
 
 def function_level_reset(function: Function) -> None:
@@ -46,7 +54,14 @@ def _stays_dead(port: Port) -> bool:
 
 
 def _reset(function: Function) -> None:
-    function.config.reset()
+    profile, config = function.fabric.profile, function.config
+    control = config.peek(function.exp + EXP.DEVCTL, 2)
+    config.reset()
+    if profile.bridge_keeps_control and function.kind == "pcie_pci_bridge":
+        config.poke(function.exp + EXP.DEVCTL, 2, control)
+    if profile.reset_clears_slot_events and function.kind in SLOT_PORTS:
+        slot_status = function.exp + EXP.SLTSTA
+        config.poke(slot_status, 2, config.peek(slot_status, 2) & ~SLOT_EVENTS)
     if isinstance(function, EventCollector):
         function.aer_interrupt.update()  # Root Error Command is 0 now
     function.fabric.on_reset(function)

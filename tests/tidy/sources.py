@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("protocol", "kernel_stub", "hypervisor_stub", "dom0_pciback", "domu_pcifront", "xenaer")
 FOLDERS = (*PACKAGES, "tests")
+RECORDINGS = ROOT / "tests" / "recorded" / "linux"  # kept as they were made
 PLAIN_TEXT = (".yaml", ".yml", ".md", ".toml", ".json", ".aer", ".txt")
 
 
@@ -29,7 +30,7 @@ def texts() -> tuple[str, ...]:
         found |= {path for path in (ROOT / folder).rglob("*") if path.suffix in PLAIN_TEXT}
     for folder in ("scripts", ".ci"):
         found |= {path for path in (ROOT / folder).rglob("*") if path.is_file()}
-    kept = (path for path in found if "__pycache__" not in path.parts)
+    kept = (path for path in found if "__pycache__" not in path.parts and RECORDINGS not in path.parents)
     return tuple(sorted(path.relative_to(ROOT).as_posix() for path in kept))
 
 

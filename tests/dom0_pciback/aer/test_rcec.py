@@ -1,4 +1,4 @@
-"""Event collectors and integrated endpoints by linux-aer.md 2.5, 3.9, 4.1, 4.8 alone; no recording has any."""
+"""Event collectors and integrated endpoints, by the rules of linux-aer.md 2.5, 3.9, 4.1, 4.8; no recording has any."""
 
 from __future__ import annotations
 

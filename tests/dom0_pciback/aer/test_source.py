@@ -120,4 +120,4 @@ def test_t24_a_correctable_status_is_written_back_with_masked_bits() -> None:
     assert rig.core.read(dev, dev.exp + EXP.DEVSTA, 2) & 0xF == 0
     assert rig.traced("recovery.begin") == []
     assert rig.traced("pci.callback") == [("0000:01:00.0", "cxl_pci", "cor_error_detected", "", "")]
-    assert rig.traced("aer.error") == [("0000:01:00.0", "CORRECTABLE", 1, False)]
+    assert rig.traced("aer.error") == [("0000:01:00.0", "CORRECTABLE", 1, [])]

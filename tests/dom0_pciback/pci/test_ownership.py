@@ -120,7 +120,7 @@ def test_3_1_osc_lines_of_the_reference_machine() -> None:
         "acpi PNP0A08:00: _OSC: platform does not support [PCIeHotplug LTR]",
         "acpi PNP0A08:00: _OSC: OS now controls [SHPCHotplug PME AER PCIeCapability]",
     ]
-    assert osc_lines(BootSpec(osc_hotplug=True))[1:] == [
+    assert osc_lines(BootSpec(hotplug="native"))[1:] == [
         "acpi PNP0A08:00: _OSC: platform does not support [LTR]",
         "acpi PNP0A08:00: _OSC: OS now controls [PCIeHotplug SHPCHotplug PME AER PCIeCapability]",
     ]

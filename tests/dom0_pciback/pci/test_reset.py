@@ -29,10 +29,10 @@ def test_4_1_flr_by_sysfs_prints_four_lines_and_keeps_the_configuration() -> Non
     assert rig.call(reset_function(rig.core, dev)) == (0, "flr")
     log = [line for line in rig.log(7) if "restore config" not in line]
     assert log == [
-        "<6> pciback 0000:01:00.0: resetting",
+        "<7> pciback 0000:01:00.0: resetting",
         "<7> pciback 0000:01:00.0: reset via flr",
         "<7> pciback 0000:01:00.0: ready 0ms after FLR",
-        "<6> pciback 0000:01:00.0: reset done",
+        "<7> pciback 0000:01:00.0: reset done",
     ]
     assert rig.core.read(dev, HEADER.COMMAND, 2) == command
     assert rig.clock.time == 100 * MS

@@ -48,8 +48,8 @@ def test_orphan_or_double_function_is_refused(extra: FunctionSpec) -> None:
 @pytest.mark.parametrize(
     ("bdf", "reg", "value"),
     [
-        (ROOT, HEADER.COMMAND, 0x0107),
-        (UP, HEADER.COMMAND, 0x0107),
+        (ROOT, HEADER.COMMAND, 0x0103),
+        (UP, HEADER.COMMAND, 0x0103),
         (NIC, HEADER.COMMAND, 0x0103),
         (NIC, HEADER.STATUS, 0x0010),
         (NIC, HEADER.CLASS_DEVICE, 0x0200),

@@ -159,7 +159,7 @@ def test_switch_below_a_reset_has_lost_its_bus_numbers(rig: Rig) -> None:
 
 def test_port_that_resets_is_not_reset_itself(rig: Rig) -> None:
     rig.bus_reset(DOWN)
-    assert (rig.get(DOWN, HEADER.COMMAND), rig.get(DOWN, EXP.DEVCTL)) == (0x0107, 0xF)
+    assert (rig.get(DOWN, HEADER.COMMAND), rig.get(DOWN, EXP.DEVCTL)) == (0x0103, 0xF)
     assert rig.resets == [NIC, CARD]
 
 
