@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from dom0_pciback.aer.generation import REPORTING
 from dom0_pciback.aer.ghes import Ghes
 from dom0_pciback.aer.irq import AerRpc, aer_irq
 from dom0_pciback.aer.isr import aer_isr
@@ -26,9 +27,10 @@ Recover = Callable[[PciDev, ChannelState], Awaitable[int]]
 class AerCore:
     """Binds the AER service to every root port and event collector with the capability, serves their interrupts.
 
-    ``generation`` names a row of ``recovery.GENERATIONS`` (``linux-7.2``, ``linux-6.1``, ``linux-2.6.27``;
-    ValueError otherwise). ``recover`` replaces the whole recovery: it gets the detecting device and the
-    channel state NORMAL or FROZEN, runs in the interrupt thread, and its result is ignored as Linux does.
+    ``generation`` names a row of ``recovery.GENERATIONS`` and of ``generation.REPORTING``: ``linux-7.2``,
+    ``linux-6.1``, ``linux-2.6.27`` (ValueError otherwise). ``recover`` replaces the whole recovery: it gets
+    the detecting device and the channel state NORMAL or FROZEN, runs in the interrupt thread, and its result
+    is ignored as Linux does.
     Bind ``pcieport`` to the ports first, so that their lines carry its name.
     """
 
@@ -37,9 +39,10 @@ class AerCore:
             raise ValueError(f"{generation!r} is no recovery table; known: {', '.join(GENERATIONS)}")
         self.core = core
         self.generation = GENERATIONS[generation]
+        self.reporting = REPORTING[generation]
         self.recover = recover or self.do_recovery
         self.roots: dict[Sbdf, AerRpc] = {}
-        self.ghes = Ghes(core, self.recover)
+        self.ghes = Ghes(core, self.recover, self.reporting)
         if owns_aer(core.boot):  # else the interrupts are the firmware's
             core.hierarchy.interrupt = self.interrupt
         for dev in core.devices.values():
@@ -48,7 +51,7 @@ class AerCore:
 
     def _probe(self, root: PciDev) -> None:
         irq = FIRST_IRQ + len(self.roots)
-        rpc = self.roots[root.sbdf] = AerRpc(self.core, root, irq)
+        rpc = self.roots[root.sbdf] = AerRpc(self.core, root, irq, self.reporting)
         aer_probe(self.core, root, irq)
         self.core.kernel.spawn(aer_isr(rpc, self.recover), f"irq/{irq}-aerdrv", realtime=True)
 
@@ -75,5 +78,5 @@ class AerCore:
             raise KeyError(f"{dev.name} has no {file}")
         if file not in DEVICE_FILES and file not in ROOT_FILES:
             raise KeyError(f"{file} is no AER file; known: {', '.join((*DEVICE_FILES, *ROOT_FILES))}")
-        text = root_file if file in ROOT_FILES else device_file
-        return text(dev.aer_info.stats, file)
+        stats = dev.aer_info.stats
+        return root_file(stats, file) if file in ROOT_FILES else device_file(stats, file, self.reporting.words)

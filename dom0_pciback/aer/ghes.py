@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from dom0_pciback.aer.generation import LINUX_7_2, Reporting
 from dom0_pciback.aer.handle import RECOVER_AS
 from dom0_pciback.aer.image import AerImage, aer_image, pci_print_aer
 from dom0_pciback.aer.ratelimit import RateLimit
@@ -38,9 +39,15 @@ class Entry(NamedTuple):
 class Ghes:
     """The ring of reported errors and the work item that prints them and recovers."""
 
-    def __init__(self, core: PciCore, recover: Callable[[PciDev, ChannelState], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        core: PciCore,
+        recover: Callable[[PciDev, ChannelState], Awaitable[int]],
+        reporting: Reporting = LINUX_7_2,
+    ) -> None:
         self.core = core
         self.recover = recover
+        self.reporting = reporting
         self.ring: deque[Entry] = deque()
         self._work = Work(core.kernel, "aer_recover_work", self._aer_recover_work)
         self._unknown = RateLimit(self._report_suppressed)
@@ -77,13 +84,13 @@ class Ghes:
             if dev is None:
                 self._report_unknown(entry.sbdf)
                 continue
-            pci_print_aer(self.core, dev, entry.severity, entry.regs)
+            pci_print_aer(self.core, dev, entry.severity, entry.regs, self.reporting)
             if entry.severity in RECOVER_AS:
                 await self.recover(dev, RECOVER_AS[entry.severity])
 
     def _report_unknown(self, sbdf: Sbdf) -> None:
-        if self._unknown.allow(self.core.kernel.now()):
-            self.core.kernel.printk(ERR, f"AER: {sbdf}: no pci_dev found")
+        if not self.reporting.rate_limits or self._unknown.allow(self.core.kernel.now()):
+            self.core.kernel.printk(ERR, self.reporting.unknown_device.format(source=sbdf))
 
     def _report_suppressed(self, missed: int) -> None:
         self.core.kernel.printk(WARNING, f"aer_recover_work_func: {missed} callbacks suppressed")

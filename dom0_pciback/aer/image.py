@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dom0_pciback.aer.info import aer_ratelimit, tlp_header_logged
-from dom0_pciback.aer.log import print_bits
-from dom0_pciback.aer.names import agent_of, layer_of
-from dom0_pciback.aer.tlp_log import HEADER_DWORDS, MAX_DWORDS, TlpLog, tlp_log_text
+from dom0_pciback.aer.generation import LINUX_7_2, Reporting
+from dom0_pciback.aer.info import ErrorRecord, aer_ratelimit, tlp_header_logged
+from dom0_pciback.aer.log import print_bits, trace_error
+from dom0_pciback.aer.tlp_log import HEADER_DWORDS, MAX_DWORDS, TlpLog
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from kernel_stub.kernel import ERR, WARNING
+from kernel_stub.kernel import ERR
 from protocol.ers import Severity
 from protocol.layout_aer import AER, AER_CAP_FEP
 
@@ -39,21 +39,37 @@ def aer_image(data: bytes) -> AerImage:
     return AerImage(status, mask, severity, cor_status, cor_mask, control, log)
 
 
-def pci_print_aer(core: PciCore, dev: PciDev, severity: Severity, regs: AerImage) -> None:
+def pci_print_aer(
+    core: PciCore, dev: PciDev, severity: Severity, regs: AerImage, reporting: Reporting = LINUX_7_2
+) -> None:
     """Count, trace and print an error that the firmware reported; no source line, no ``device`` line."""
+    record = ErrorRecord(dev.rid, severity, False, reporting)
     correctable = severity is Severity.CORRECTABLE
-    status, mask = (regs.cor_status, regs.cor_mask) if correctable else (regs.uncor_status, regs.uncor_mask)
-    unmasked, level = status & ~mask, WARNING if correctable else ERR
-    has_header = not correctable and tlp_header_logged(status, regs.control)
+    record.status, record.mask = (
+        (regs.cor_status, regs.cor_mask) if correctable else (regs.uncor_status, regs.uncor_mask)
+    )
+    record.first_error = regs.control & AER_CAP_FEP
+    if not correctable and tlp_header_logged(record.status, regs.control, reporting):
+        record.tlp = regs.log
+    unmasked = record.status & ~record.mask
     if dev.aer_info is not None:
-        dev.aer_info.stats.count_device(severity, unmasked)
-    core.kernel.trace("aer.error", dev.name, severity.name, unmasked, regs.log.dwords if has_header else [])
-    if not aer_ratelimit(dev, severity):
-        return
-    core.printk(level, dev, f"aer_status: 0x{status:08x}, aer_mask: 0x{mask:08x}")
-    print_bits(core, dev, level, (severity, unmasked, regs.control & AER_CAP_FEP))
-    core.printk(level, dev, f"aer_layer={layer_of(severity, status)}, aer_agent={agent_of(severity, status)}")
-    if not correctable:
-        core.printk(level, dev, f"aer_uncor_severity: 0x{regs.uncor_severity:08x}")
-    if has_header:
-        core.printk(level, dev, "AER:   " + tlp_log_text(regs.log))
+        dev.aer_info.stats.count_device(severity, unmasked & reporting.counted)
+    if reporting.trace_first:
+        trace_error(core, dev, record, unmasked)
+    if not reporting.rate_limits or aer_ratelimit(dev, severity):
+        _print(core, dev, record, unmasked, regs.uncor_severity)
+    if not reporting.trace_first:
+        trace_error(core, dev, record, unmasked)
+
+
+def _print(core: PciCore, dev: PciDev, record: ErrorRecord, unmasked: int, uncor_severity: int) -> None:
+    reporting, words, severity = record.reporting, record.reporting.words, record.severity
+    level, prefix = record.level if reporting.image_levels else ERR, reporting.image_prefix
+    layer, agent = words.layer(severity, record.status), words.agent(severity, record.status)
+    core.printk(level, dev, f"{prefix}aer_status: 0x{record.status:08x}, aer_mask: 0x{record.mask:08x}")
+    print_bits(core, dev, record, unmasked)
+    core.printk(level, dev, f"{prefix}aer_layer={layer}, aer_agent={agent}")
+    if severity is not Severity.CORRECTABLE:
+        core.printk(level, dev, f"{prefix}aer_uncor_severity: 0x{uncor_severity:08x}")
+    if record.tlp is not None:
+        core.printk(level, dev, "AER:   " + reporting.tlp_text(record.tlp))

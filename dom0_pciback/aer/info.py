@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dom0_pciback.aer.names import HEADER_IF_CAPABLE, HEADER_LOGGED
+from dom0_pciback.aer.generation import LINUX_7_2, Reporting
 from dom0_pciback.aer.ratelimit import RateLimit
 from dom0_pciback.aer.stats import AerStats
 from dom0_pciback.aer.tlp_log import TlpLog, pcie_read_tlp_log
@@ -47,7 +47,8 @@ class ErrorRecord:
     """One message class of one interrupt: what the root port told, and what the devices show.
 
     ``id`` is the Requester ID of the first message, ``multi`` whether there were several; ``status`` to
-    ``tlp`` belong to the device read last (3.7); ``ratelimit_print`` is parallel to ``devs``.
+    ``tlp`` belong to the device read last (3.7); ``ratelimit_print`` is parallel to ``devs``; ``reporting`` is
+    the kernel generation that handles it.
     """
 
     __slots__ = (
@@ -58,17 +59,19 @@ class ErrorRecord:
         "mask",
         "multi",
         "ratelimit_print",
+        "reporting",
         "root_ratelimit_print",
         "severity",
         "status",
         "tlp",
     )
 
-    def __init__(self, rid: int, severity: Severity, multi: bool) -> None:
+    def __init__(self, rid: int, severity: Severity, multi: bool, reporting: Reporting = LINUX_7_2) -> None:
         self.id = rid
         self.severity = severity
         self.level = WARNING if severity is Severity.CORRECTABLE else ERR
         self.multi = multi
+        self.reporting = reporting
         self.devs: list[PciDev] = []
         self.ratelimit_print: list[bool] = []
         self.root_ratelimit_print = False
@@ -106,12 +109,14 @@ def _read_uncorrectable(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool
         return False
     control = core.read(dev, base + AER.CAP, 4)
     record.first_error = control & AER_CAP_FEP
-    if tlp_header_logged(unmasked, control):
+    if tlp_header_logged(record.status if record.reporting.header_raw else unmasked, control, record.reporting):
         record.tlp = pcie_read_tlp_log(core, dev, control)
     return True
 
 
-def tlp_header_logged(unmasked: int, control: int) -> bool:
+def tlp_header_logged(status: int, control: int, reporting: Reporting = LINUX_7_2) -> bool:
     """Is the header log valid for these status bits (1.3, column H)?"""
-    logged = HEADER_LOGGED | (HEADER_IF_CAPABLE if control & AER_CAP_COMP_TIME_LOG else 0)
-    return bool(unmasked & logged)
+    logged = reporting.header_logged
+    if control & AER_CAP_COMP_TIME_LOG:
+        logged |= reporting.header_if_capable
+    return bool(status & logged)

@@ -36,10 +36,12 @@ def aer_tlp_log_len(dev: PciDev, control: int) -> int:
 def pcie_read_tlp_log(core: PciCore, dev: PciDev, control: int) -> TlpLog:
     """Header dwords, then those of the prefix log; dwords that were not logged are 0."""
     length = min(aer_tlp_log_len(dev, control), MAX_DWORDS)
-    header, more = dev.aer + AER.HEADER_LOG, dev.aer + AER.PREFIX_LOG
-    dwords = [core.read(dev, header + 4 * index, 4) for index in range(min(length, HEADER_DWORDS))]
-    dwords += [0] * (HEADER_DWORDS - len(dwords))
-    dwords += [core.read(dev, more + 4 * index, 4) for index in range(length - HEADER_DWORDS)]
+    read, header = core.read, dev.aer + AER.HEADER_LOG
+    dwords = [read(dev, header + 4 * index, 4) for index in range(HEADER_DWORDS)]
+    if length > HEADER_DWORDS:
+        more = dev.aer + AER.PREFIX_LOG
+        dwords += [read(dev, more + 4 * index, 4) for index in range(length - HEADER_DWORDS)]
+    dwords[length:HEADER_DWORDS] = [0] * (HEADER_DWORDS - length)
     return TlpLog(dwords, bool(control & AER_CAP_TLP_LOG_FLIT))
 
 
@@ -51,6 +53,11 @@ def tlp_log_text(log: TlpLog) -> str:
     used = prefixes[: prefixes.index(0)] if 0 in prefixes else prefixes
     tail = " E-E Prefixes: " + _dwords(used) if used else ""
     return f"TLP Header: {_dwords(log.dwords[:HEADER_DWORDS])}{tail}"
+
+
+def tlp_header_text(log: TlpLog) -> str:
+    """The header as kernels before 6.15 or so print it (14)."""
+    return "TLP Header: " + " ".join(f"{dword:08x}" for dword in log.dwords[:HEADER_DWORDS])
 
 
 def _dwords(dwords: list[int]) -> str:
