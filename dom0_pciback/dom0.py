@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import errorcode
 from functools import partial
 from inspect import isawaitable
 from typing import Annotated, Any, Literal
@@ -10,7 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dom0_pciback.aer.core import AerCore
-from dom0_pciback.aer.inject_file import parse
+from dom0_pciback.aer.dpc import Dpc
+from dom0_pciback.aer.dpc_reset import contained_reset, dpc_reset_link
+from dom0_pciback.aer.edr import Edr
+from dom0_pciback.aer.inject import AerInject
+from dom0_pciback.aer.inject_file import Injection, parse
+from dom0_pciback.aer.recovery import ResetSubordinates, pcie_do_recovery
+from dom0_pciback.aer.root_reset import aer_root_reset
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.hypercalls import Hypercalls
 from dom0_pciback.native import bind_native, bind_ports, save_ports
@@ -23,6 +30,7 @@ from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import make_profile
 from dom0_pciback.pciback.recovery import HardenedRecovery
 from dom0_pciback.pciback.resets import Resets
+from dom0_pciback.pcie.containment import detect_rp_pio
 from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.firmware import Firmware
 from dom0_pciback.pcie.hierarchy import Hierarchy
@@ -33,6 +41,7 @@ from kernel_stub.sync import WaitQueue
 from protocol.cper import CperSeverity
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
+from protocol.layout_dpc import DPC, DPC_CTL_EN_MASK, DPC_CTL_SW_TRIGGER
 from protocol.ports import Clock, Endpoints, Link
 from protocol.topology import COLLECTORS, HOST, HostSpec
 
@@ -82,10 +91,15 @@ class Dom0:
         self.aer = AerCore(core, host.kernel, self._recover)
         if firmware is not None:
             firmware.notify = self.aer.ghes.notify
+        self.injector = AerInject(core, self.aer)
         if profile.hardened:
             save_ports(core)
         await bind_native(core, host, {})
-        self._do_recover = hardened.recover if profile.hardened else self.aer.do_recovery
+        kernels = partial(pcie_do_recovery, core, self.aer.generation)
+        self._do_recover = hardened.recover if profile.hardened else kernels
+        self._dpc_reset = contained_reset if profile.hardened else dpc_reset_link
+        self.dpc = Dpc(core, host, self.aer, self._recover_port)
+        self.edr = Edr(core, host, self.dpc.ports, self._recover_port)
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
@@ -114,7 +128,10 @@ class Dom0:
             "touch": self._touch,
             "aer-inject": self._aer_inject,
             "ghes": self._ghes,
+            "dpc-trigger": self._dpc_trigger,
+            "rp-pio": self._rp_pio,
             "stats": self._stats,
+            "functions": self._functions,
             "config": self._config,
             "channel-stats": self._channel_stats,
         }
@@ -144,12 +161,16 @@ class Dom0:
     def _reached(self, count: int) -> bool:
         return self.recoveries >= count
 
-    async def _recover(self, dev: PciDev, state: ChannelState) -> int:
+    async def _recover(self, dev: PciDev, state: ChannelState, reset: ResetSubordinates = aer_root_reset) -> int:
         """The recovery that is in force, counted."""
-        status = await self._do_recover(dev, state)
+        status = await self._do_recover(dev, state, reset)
         self.recoveries += 1
         self.recovered.wake_all()
         return status
+
+    async def _recover_port(self, port: PciDev) -> int:
+        """The recovery of a contained port: its release is the reset."""
+        return await self._recover(port, ChannelState.FROZEN, self._dpc_reset)
 
     def _touch(self, bdf: str) -> int:
         """A configuration read of a function that does not exist, as the 2008 test did it."""
@@ -169,18 +190,50 @@ class Dom0:
                 return candidate
         raise ValueError(f"{sbdf}: all eight functions of the device exist")
 
-    def _aer_inject(self, text: str, filename: str) -> int:
-        """An aer-inject file; returns how many records were injected. Earlier ones count if a later is wrong."""
-        assert self.hierarchy is not None
+    def _aer_inject(self, text: str, filename: str, software: bool = False) -> int:
+        """An aer-inject file; returns how many records were injected. Earlier ones count if a later is wrong.
+
+        The hardware detects the errors, or with ``software`` the kernel's injector pretends so (T40).
+        """
         count = 0
         for record in parse(text, filename):
-            self._inject(str(record.sbdf), record.cor, record.uncor, record.header)
+            if software:
+                self._pretend(record, filename)
+            else:
+                self._inject(str(record.sbdf), record.cor, record.uncor, record.header)
             count += 1
         return count
 
     def _ghes(self, record: str, severity: str = "recoverable") -> int:
         """The firmware reports an error: a CPER record in hexadecimal; how many errors AER got from it."""
         return self.aer.ghes.notify(bytes.fromhex(record), CperSeverity[severity.upper()])
+
+    def _pretend(self, record: Injection, filename: str) -> None:
+        rc = self.injector.inject(record.sbdf, record.cor, record.uncor, record.header)
+        if rc < 0:
+            raise ValueError(f"{filename}: {record.sbdf}: failed to write, {errorcode[-rc]}")
+
+    def _dpc_trigger(self, bdf: str) -> None:
+        """Write the software trigger of a port's DPC, as ``setpci`` does."""
+        dev = self._dpc_port(bdf)
+        if not self.core.read(dev, dev.dpc + DPC.CTL, 2) & DPC_CTL_EN_MASK:
+            raise ValueError(f"DPC of {dev.name} is not enabled")
+        self.kernel.trace("hw.dpc_trigger", dev.name)
+        self.core.update(dev, dev.dpc + DPC.CTL, 2, 0, DPC_CTL_SW_TRIGGER)
+
+    def _rp_pio(self, bdf: str, bits: int, header: Header = (0, 0, 0, 0)) -> None:
+        """Requests of the root complex fail below a root port."""
+        assert self.hierarchy is not None
+        dev = self._dpc_port(bdf)
+        self.kernel.trace("hw.rp_pio", dev.name, bits)
+        detect_rp_pio(self.hierarchy.functions[dev.sbdf], bits, header)
+
+    def _dpc_port(self, bdf: str) -> PciDev:
+        dev = self.core.devices[self._known(bdf)]
+        if not dev.dpc:
+            known = ", ".join(each.name for each in self.core.devices.values() if each.dpc)
+            raise ValueError(f"{dev.name} has no DPC; there are {known or 'no ports that have it'}")
+        return dev
 
     def _stats(self, bdf: str) -> dict[str, str]:
         dev = self.core.devices[self._known(bdf)]
@@ -193,6 +246,11 @@ class Dom0:
         if pdev is None or pdev.worker is None:
             raise ValueError(f"domain {domid} is not connected to pciback")
         return pdev.worker.events.statistics()
+
+    def _functions(self) -> list[str]:
+        """The addresses of all functions, in enumeration order."""
+        assert self.hierarchy is not None
+        return [str(sbdf) for sbdf in self.hierarchy.functions]
 
     def _config(self, bdf: str) -> bytes:
         """The 4096 bytes of a function's configuration space, as a read through dom0 gives them."""
@@ -216,9 +274,12 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "inject": TypeAdapter(_Plain | _WithHeader),  # function, correctable and uncorrectable bits, TLP header
     "inject-repeat": TypeAdapter(tuple[_Text, _Word, _Word, _Word]),
     "touch": TypeAdapter(tuple[_Text]),
-    "aer-inject": TypeAdapter(tuple[_Text, _Text]),  # contents, name of the file
+    "aer-inject": TypeAdapter(tuple[_Text, _Text] | tuple[_Text, _Text, bool]),  # contents, file name, software
+    "dpc-trigger": TypeAdapter(tuple[_Text]),
+    "rp-pio": TypeAdapter(tuple[_Text, _Word] | tuple[_Text, _Word, tuple[_Word, _Word, _Word, _Word]]),
     "ghes": TypeAdapter(tuple[_Text] | tuple[_Text, Literal["recoverable", "fatal", "corrected", "informational"]]),
     "stats": TypeAdapter(tuple[_Text]),
+    "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain
 }

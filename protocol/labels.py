@@ -6,7 +6,7 @@ left out when journals are compared.
 
 from __future__ import annotations
 
-from protocol import labels_aer, labels_guest, labels_hypervisor
+from protocol import labels_aer, labels_dpc, labels_guest, labels_hypervisor
 
 LABELS: dict[str, tuple[str, ...]] = {
     "printk": ("level", "text"),
@@ -38,6 +38,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "hw.touch": (),
     "bench.config_read": ("samples_ns",),
     **labels_aer.LABELS,
+    **labels_dpc.LABELS,
     **labels_hypervisor.LABELS,
     **labels_guest.LABELS,
 }

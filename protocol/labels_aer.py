@@ -14,7 +14,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pci.state": ("state",),  # channel state that pci_dev_set_io_state stored
     "pci.save": (),
     "pci.restore": (),
-    "pci.reset": ("method", "result"),  # flr, af_flr, pm, bus; 0 or a negative errno
+    "pci.reset": ("method", "result"),  # flr, af_flr, pm, bus, dpc; 0 or a negative errno
     "pci.remove": (),
     "pci.slot_reset": ("probe", "result"),  # of the slot below the subject; probe is 1 for "can you?"
     "pciehp.reset_slot": ("probe", "result"),

@@ -20,6 +20,7 @@ from typing import Any
 
 from protocol.topology import HostSpec
 from xenaer import local
+from xenaer.bench_aer import golden_cases, storm
 from xenaer.bench_raw import RawPing, pin
 from xenaer.boot import activate, data_dir
 from xenaer.host import load_host
@@ -40,6 +41,8 @@ GOALS = {
     "config_read_vs_raw": ("at most", 1.6),
     "recovery_vs_raw": ("at most", 2.5),
     "simulated_recoveries_per_s": ("at least", 3000),
+    "golden_cases_per_s": ("at least", 300),
+    "storm_errors_per_s": ("at least", 50_000),
     "kill_ms": ("at most", 10),
     "restart_ms": ("at most", 50),
     "up_ready_ms": ("at most", 1500),
@@ -49,7 +52,7 @@ GOALS = {
 def main(as_json: bool) -> int:
     """Measure everything and print it; always 0, since a slow machine is not a mistake."""
     result: dict[str, Figures] = {}
-    for measure in (simulated, against_raw, kill_and_restart, up_ready):
+    for measure in (simulated, golden_cases, storm, against_raw, kill_and_restart, up_ready):
         result.update(measure())
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ PASS_ON: dict[str, Any] = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
-    for command in (up, down, status, inject, touch, aer_inject, dmesg, trace, xenstore_ls):
+    for command in (up, down, status, inject, touch, aer_inject, dpc_trigger, rp_pio, dmesg, trace, xenstore_ls):
         app.command(command.__name__.replace("_", "-"))(command)
     app.command("xl", **PASS_ON)(xl)
 
@@ -105,13 +106,34 @@ def touch(bdf: Annotated[str, typer.Argument(help="address to read from")], run:
 
 def aer_inject(
     files: Annotated[list[Path] | None, typer.Argument(help="aer-inject files; without, standard input")] = None,
+    software: Annotated[bool, typer.Option("--software", help="by dom0's aer_inject module, not in hardware")] = False,
     run: RunOption = None,
 ) -> None:
     """Inject the records of aer-inject files."""
     texts = [(read_text(file), str(file)) for file in files or []] or [(sys.stdin.read(), "<stdin>")]
     with connect(run) as control:
         for text, name in texts:
-            ask_dom0(control, "aer-inject", [text, name])
+            ask_dom0(control, "aer-inject", [text, name, software])
+
+
+def dpc_trigger(port: Annotated[str, typer.Argument(help="address of a port with DPC")], run: RunOption = None) -> None:
+    """Contain a port by its software trigger."""
+    address = parse_bdf(port)
+    with connect(run) as control:
+        ask_dom0(control, "dpc-trigger", [address])
+
+
+def rp_pio(
+    port: Annotated[str, typer.Argument(help="address of a root port with DPC")],
+    bits: Annotated[str, typer.Argument(help="bits of the RP PIO status, e.g. 0x10000")],
+    header: Annotated[str, typer.Option(help="four words of TLP header log")] = "0 0 0 0",
+    run: RunOption = None,
+) -> None:
+    """Make requests of the root complex fail below a root port."""
+    words = parse_header(header)
+    address, status = parse_bdf(port), parse_word(bits)
+    with connect(run) as control:
+        ask_dom0(control, "rp-pio", [address, status, words])
 
 
 def ask_dom0(control: Control, verb: str, args: list[Any]) -> None:
@@ -198,6 +220,14 @@ def parse_bdf(text: str) -> str:
         return str(Sbdf.parse(text))
     except ValueError as error:
         raise StopError(str(error)) from None
+
+
+def parse_word(text: str) -> int:
+    """A number of 32 bits in C notation. Raises StopError."""
+    number = int(text, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9][0-9]*", text) else -1
+    if not 0 <= number <= 0xFFFFFFFF:
+        raise StopError(f"{text!r} is not a number of 32 bits, e.g. 0x10000")
+    return number
 
 
 def named_error(name: str) -> tuple[str, Any]:

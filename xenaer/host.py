@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.ids import Sbdf
+from protocol.layout_pcie import SLOT_PORTS
 from protocol.topology import (
     BRIDGES,
     AssignmentSpec,
@@ -33,6 +34,7 @@ from xenaer.host_form import (
     HostForm,
     RootForm,
 )
+from xenaer.host_image import take_image
 from xenaer.yaml_lines import Document, InputError, Place, closest, load, validate
 
 RESERVED_NAMES = ("dom0", "Domain-0", "hypervisor", "supervisor", "control", "operator")
@@ -63,10 +65,14 @@ class HostError(InputError):
 def load_host(path: str | Path) -> HostSpec:
     """Read and check a host file. Raises HostError with everything that is wrong with it."""
     try:
-        document = load(Path(path))
-        form, problems = validate(document, HostForm)
+        return read_host(load(Path(path)))
     except InputError as error:
         raise HostError(error.problems) from error
+
+
+def read_host(document: Document) -> HostSpec:
+    """Check a host file that has been read. Raises HostError."""
+    form, problems = validate(document, HostForm)
     if form is not None:
         reader = _Reader(document, form)
         spec = reader.read()
@@ -111,9 +117,6 @@ class _Reader:
     def _root(self, form: RootForm, place: Place) -> None:
         key = next(kind for kind in AT_THE_ROOT if getattr(form, kind) is not None)
         function = self._add(form, (*place, key), "endpoint" if key == "plain" else key, "")
-        function.pcie = key != "plain"
-        function.rciep_devices = sum(1 << number for number in set(form.rciep_devices))
-        function.rciep_buses = None if form.rciep_buses is None else (form.rciep_buses[0], form.rciep_buses[1])
         if key == "root_port":
             self._below(function, form.devices, (*place, "devices"))
         elif key == "plain" and form.dom0_driver is None:
@@ -128,12 +131,19 @@ class _Reader:
         named = getattr(form, "dom0_driver", None)
         function.dom0_driver = usual if named is None else named
         function.model = model if model in MODELS else "plain"
-        function.pcie = getattr(form, "pcie", True)
+        function.pcie = getattr(form, "pcie", model != "plain")  # at the root: a conventional device
+        function.rciep_devices = sum(1 << number for number in set(getattr(form, "rciep_devices", ())))
+        buses = getattr(form, "rciep_buses", None)
+        function.rciep_buses = None if buses is None else (buses[0], buses[1])
         function.subsystem = None if form.subsystem is None else (form.subsystem[0], form.subsystem[1])
         vendor, device = IDS[model if kind == "endpoint" else kind]
         function.vendor = vendor if form.vendor is None else form.vendor
         function.device = device if form.device is None else form.device
         function.name = form.name or ""
+        for key, text in take_image(function, form) if form.config else ():
+            self.problem((*place[:-1], key), text)
+        if form.dpc and (kind not in SLOT_PORTS or not form.aer):
+            self.problem((*place[:-1], "dpc"), f"{bdf} cannot have DPC; allowed: root and downstream ports with AER")
         if bdf in self.functions:
             self.problem(place, f"{bdf} is there twice, first in line {self.document.line(self.places[bdf])}")
             return function
@@ -150,27 +160,27 @@ class _Reader:
     def _below(self, port: FunctionSpec, devices: list[DeviceForm], place: Place) -> None:
         """Add everything below one port; all of it must be device 00 of one bus that is the port's alone."""
         if not devices:
-            self.empty.append(port)
+            self._empty(port)
             return
         for index, form in enumerate(devices):
             model = next(kind for kind in BELOW_A_PORT if getattr(form, kind) is not None)
             self._device(port, form, model, (*place, index, model))
-        port.subordinate = max(port.subordinate, port.secondary)
+        self._widen(port, port.secondary)
 
     def _device(self, port: FunctionSpec, form: DeviceForm, model: str, place: Place) -> None:
         bdf = getattr(form, model)
         self._take_bus(port, bdf, place)
+        function = self._add(form, place, KINDS.get(model, "endpoint"), port.bdf)
         if port.kind == "pcie_pci_bridge":
-            if form.pcie or model in KINDS:
+            if function.pcie or model in KINDS:
                 self.problem(place, f"{bdf} is on a conventional bus; allowed: devices with pcie: false")
         elif Sbdf.parse(bdf).device != 0:
             self.problem(place, f"{bdf}: only device 00 exists below a PCI Express port; allowed: its functions 0 to 7")
-        function = self._add(form, place, KINDS.get(model, "endpoint"), port.bdf)
         if model == "switch":
             self._switch(function, form, (*place[:-1], "ports"))
         elif model == "bridge":
             self._below(function, form.devices, (*place[:-1], "devices"))
-        port.subordinate = max(port.subordinate, function.subordinate)
+        self._widen(port, function.subordinate)
 
     def _switch(self, upstream: FunctionSpec, form: DeviceForm, place: Place) -> None:
         for index, entry in enumerate(form.ports):
@@ -178,9 +188,27 @@ class _Reader:
             self._take_bus(upstream, entry.port, (*inner, "port"))
             port = self._add(entry, (*inner, "port"), "downstream_port", upstream.bdf)
             self._below(port, entry.devices, (*inner, "devices"))
-            upstream.subordinate = max(upstream.subordinate, upstream.secondary, port.subordinate)
+            self._widen(upstream, max(upstream.secondary, port.subordinate))
         if not form.ports:
-            self.empty.append(upstream)
+            self._empty(upstream)
+
+    def _widen(self, port: FunctionSpec, bus: int) -> None:
+        """The range of ``port`` takes in ``bus``; the range that a configuration space has is fixed."""
+        if port.config and 0 < port.subordinate < bus:
+            text = f"bus {bus:02x} is below {port.bdf}, whose configuration space has buses up to"
+            self.problem((*self.places[port.bdf][:-1], "config"), f"{text} {port.subordinate:02x}")
+        port.subordinate = max(port.subordinate, bus)
+
+    def _empty(self, port: FunctionSpec) -> None:
+        """A port without devices: its configuration space says which bus is below, or any will do."""
+        if not port.secondary:
+            self.empty.append(port)
+            return
+        segment = Sbdf.parse(port.bdf).segment
+        for bus in range(port.secondary, port.subordinate + 1):
+            owner = self.buses.setdefault((segment, bus), port.bdf)
+            if owner != port.bdf:
+                self.problem(self.places[port.bdf], f"bus {bus:02x} below {port.bdf} is already below {owner}")
 
     def _take_bus(self, port: FunctionSpec, bdf: str, place: Place) -> None:
         """The bus of ``bdf`` becomes the secondary bus of ``port``, or something is wrong."""
@@ -228,7 +256,7 @@ class _Reader:
         port.secondary = port.subordinate = bus
         while port.parent in self.functions:
             port = self.functions[port.parent]
-            port.subordinate = max(port.subordinate, bus)
+            self._widen(port, bus)
 
     def _is_below(self, bdf: str, port: str) -> bool:
         while bdf != port and bdf in self.functions:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, create_model, field_validator, model_validator
 
+from protocol.config_image import read
 from protocol.register_names import REGISTERS
 from protocol.topology import TimingSpec
 from xenaer.form import DAY_MS, Bdf, Form, Id16, Milliseconds, Name, exactly_one, given_one
@@ -47,7 +48,11 @@ class FunctionForm(Form):
         description="register values after boot that differ from the usual ones",
         json_schema_extra={"propertyNames": {"enum": list(REGISTERS)}},
     )
-    config: str = Field("", pattern=r"^[0-9a-fA-F\s]*$", description="a whole configuration space in hex")
+    config: str = Field(
+        "",
+        pattern=r"^[0-9a-fA-F\s]*$",
+        description="a whole configuration space in hex, zeros at its end left out; other keys may not contradict it",
+    )
 
     @field_validator("registers")
     @classmethod
@@ -58,6 +63,13 @@ class FunctionForm(Form):
             if value >> 8 * REGISTERS[name].size:
                 raise ValueError(f"{name}: {value:#x} has more than {8 * REGISTERS[name].size} bits")
         return registers
+
+    @field_validator("config")
+    @classmethod
+    def _whole_space(cls, config: str) -> str:
+        if config.strip():
+            read(config)
+        return config.strip()
 
 
 class DeviceForm(FunctionForm):

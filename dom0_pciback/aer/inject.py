@@ -36,11 +36,16 @@ Header = tuple[int, int, int, int]
 
 
 class AerInject:
-    """The module. ``registers`` has, per function ever injected, the simulated registers by their offsets."""
+    """The module. ``registers`` has, per function ever injected, the simulated registers by their offsets.
 
-    def __init__(self, core: PciCore, aer: AerCore) -> None:
+    ``mask_override`` is its parameter ``aer_mask_override``: masked errors are accepted, but the mask is back
+    before the AER core looks (T42).
+    """
+
+    def __init__(self, core: PciCore, aer: AerCore, *, mask_override: bool = False) -> None:
         self.core = core
         self.aer = aer
+        self.mask_override = mask_override
         self.registers: dict[Sbdf, dict[int, int]] = {}
         self._below = (core.hierarchy.read, core.hierarchy.write)  # the bus operations that are replaced
 
@@ -66,7 +71,8 @@ class AerInject:
             return self._refuse(ERR, dev, "Root port doesn't support AER", EPROTONOSUPPORT)
         fatal = self._set_device(dev, cor, uncor, header)
         for bits, mask, kind in ((cor, AER.COR_MASK, "correctable"), (uncor, AER.UNCOR_MASK, "uncorrectable")):
-            if bits and not bits & ~self.core.read(dev, dev.aer + mask, 4):
+            masked = bits and not bits & ~self.core.read(dev, dev.aer + mask, 4)
+            if masked and not self.mask_override:
                 return self._refuse(WARNING, dev, f"The {kind} error(s) is masked by device", EINVAL)
         self._set_root(root, dev, cor, uncor, fatal)
         rpc = self.aer.roots.get(root.sbdf)

@@ -95,9 +95,16 @@ GENERATIONS = {
 }
 
 Report = Callable[[PciDev], Awaitable[int | None]]
+ResetSubordinates = Callable[[PciCore, PciDev], Awaitable[int]]
 
 
-async def pcie_do_recovery(core: PciCore, generation: Generation, dev: PciDev, state: ChannelState) -> int:
+async def pcie_do_recovery(
+    core: PciCore,
+    generation: Generation,
+    dev: PciDev,
+    state: ChannelState,
+    reset_subordinates: ResetSubordinates = aer_root_reset,
+) -> int:
     """Recover from an uncorrectable error of ``dev`` with the channel ``NORMAL`` or ``FROZEN``.
 
     Returns the final status, which may be RECOVERED although the recovery failed (T14). The verdict is in
@@ -108,7 +115,7 @@ async def pcie_do_recovery(core: PciCore, generation: Generation, dev: PciDev, s
     core.hierarchy.wake(bridge.sbdf)  # pm_runtime_get_sync, step 1
     core.bus_sem.down_read()
     try:
-        status, done = await _run_steps(core, generation, bridge, state)
+        status, done = await _run_steps(core, generation, bridge, state, reset_subordinates)
         if done:
             clear_status(core, dev)
         else:
@@ -121,7 +128,9 @@ async def pcie_do_recovery(core: PciCore, generation: Generation, dev: PciDev, s
     return status
 
 
-async def _run_steps(core: PciCore, generation: Generation, bridge: PciDev, state: ChannelState) -> tuple[int, bool]:
+async def _run_steps(
+    core: PciCore, generation: Generation, bridge: PciDev, state: ChannelState, reset_subordinates: ResetSubordinates
+) -> tuple[int, bool]:
     """Interpret the table: the final status, and whether the resume step ran."""
     status: int = _CAN_RECOVER
     for action, status_in, channel_in, becomes in generation.steps:
@@ -130,7 +139,7 @@ async def _run_steps(core: PciCore, generation: Generation, bridge: PciDev, stat
         status = status if becomes is KEPT else becomes
         if action is not RESET:
             status = await broadcast(core, bridge, Phase(action), status, state, generation.driverless)
-        elif await aer_root_reset(core, bridge) != _RECOVERED:
+        elif await reset_subordinates(core, bridge) != _RECOVERED:
             core.printk(WARNING, bridge, "AER: subordinate device reset failed")
             return status, False
         if action is Phase.RESUME:

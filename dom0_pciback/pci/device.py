@@ -37,6 +37,8 @@ class PciDev:
     line (5.1). ``devpath`` is the place in sysfs, ``slot`` the hotplug slot below a port, ``enable_cnt``
     how often drivers have enabled the function, ``reset_methods`` what sysfs allows (None: all that it offers).
     ``rrs_visible`` matters in root ports: CRS software visibility is on.
+    ``dpc`` is one more offset; ``dpc_rp_extensions`` and ``dpc_rp_log_size`` (dwords) are what
+    ``pci_dpc_init`` found in it.
     """
 
     __slots__ = (
@@ -48,6 +50,9 @@ class PciDev:
         "device",
         "device_lock",
         "devpath",
+        "dpc",
+        "dpc_rp_extensions",
+        "dpc_rp_log_size",
         "driver",
         "eetlp_prefix_max",
         "enable_cnt",
@@ -93,6 +98,8 @@ class PciDev:
         self.slot: Slot | None = None
         self.exp = self.aer = self.msi = self.pm = 0
         self.eetlp_prefix_max = 0  # End-End TLP prefixes that its log may hold
+        self.dpc = self.dpc_rp_log_size = 0
+        self.dpc_rp_extensions = False
         self.rrs_visible = False
         self.no_bus_reset = False  # PCI_DEV_FLAGS_NO_BUS_RESET
         self.driver: PciDriver | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dom0_pciback.aer.dpc_init import pci_dpc_init
 from dom0_pciback.aer.probe import pci_aer_init
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.eetlp import pci_configure_eetlp_prefix
@@ -13,8 +14,9 @@ from dom0_pciback.pci.rcec import pci_rcec_init
 from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
 from dom0_pciback.pci.state import save_state
 from protocol.layout_aer import AER
+from protocol.layout_dpc import DPC
 from protocol.layout_header import BRIDGE_CTL_SERR, HEADER, STATUS_CAP_LIST, TYPE1
-from protocol.layout_msi import MSI
+from protocol.layout_msi import MSI, MSI_FLAGS_ENABLE, MSIX, MSIX_FLAGS_ENABLE
 from protocol.layout_pcie import EXP
 from protocol.layout_pm import PM
 from protocol.layout_rcec import RCEC
@@ -30,6 +32,7 @@ def enumerate_devices(core: PciCore) -> None:
     for dev in core.devices.values():
         _setup(core, dev)
         pci_aer_init(core, dev)
+        pci_dpc_init(core, dev)
         save_state(core, dev)
 
 
@@ -54,7 +57,9 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     dev.exp = capabilities.get(EXP.cap_id, 0)
     dev.msi = capabilities.get(MSI.cap_id, 0)
     dev.pm = capabilities.get(PM.cap_id, 0)
+    _disable_msi(core, dev, capabilities.get(MSIX.cap_id, 0))
     dev.aer = _extended_capability(core, dev, AER.cap_id) if dev.exp else 0
+    dev.dpc = _extended_capability(core, dev, DPC.cap_id) if dev.exp else 0
     pci_configure_eetlp_prefix(core, dev)
     if dev.is_bridge:
         core.update(dev, TYPE1.BRIDGE_CONTROL, 2, 0, BRIDGE_CTL_SERR)
@@ -62,6 +67,13 @@ def _setup(core: PciCore, dev: PciDev) -> None:
         pci_rcec_init(core, dev, _extended_capability(core, dev, RCEC.cap_id))
     if dev.kind == "root_port":
         dev.rrs_visible = bool(core.read(dev, dev.exp + EXP.RTCTL, 2) & EXP_RTCTL_RRS_SVE)
+
+
+def _disable_msi(core: PciCore, dev: PciDev, msix: int) -> None:
+    """``pci_msi_init`` and ``pci_msix_init``: no interrupts that a former kernel left switched on."""
+    for offset, enable in ((dev.msi, MSI_FLAGS_ENABLE), (msix, MSIX_FLAGS_ENABLE)):
+        if offset and core.read(dev, offset + MSI.FLAGS, 2) & enable:
+            core.update(dev, offset + MSI.FLAGS, 2, enable, 0)
 
 
 def _capabilities(core: PciCore, dev: PciDev) -> dict[int, int]:

@@ -52,7 +52,6 @@ class PortDriver:
     async def slot_reset(self, dev: PciDev) -> int:
         """Restore the port's configuration, bus numbers included, so that what is below is reachable again."""
         restore_state(self._core, dev)
-        save_state(self._core, dev)
         return ErsResult.RECOVERED
 
 

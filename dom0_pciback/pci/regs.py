@@ -4,6 +4,8 @@ from __future__ import annotations
 
 EXT_CAP_START = 0x100  # first extended capability
 STATUS_IMM_READY = 0x0001  # Immediate Readiness: no wait after a reset
+EXP_FLAGS_FLIT = 0x8000  # Flit mode supported
+EXP_SLTCAP_HPC = 0x00000040  # hot-plug capable
 EXP_LNKCAP_SPEED = 0x0000000F
 EXP_LNKCAP_SPEED_5_0GT = 2
 EXP_RTCTL_RRS_SVE = 0x0010  # configuration RRS software visibility

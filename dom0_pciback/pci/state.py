@@ -9,7 +9,7 @@ from dom0_pciback.pci.device import PciDev
 from kernel_stub.kernel import DEBUG
 from protocol.layout_aer import AER
 from protocol.layout_msi import MSI, MSI_FLAGS_ENABLE
-from protocol.layout_pcie import EXP
+from protocol.layout_pcie import EXP, EXP_FLAGS_VERSION_MASK
 from protocol.registers import Reg
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class SavedState(NamedTuple):
 def save_state(core: PciCore, dev: PciDev) -> SavedState:
     """``pci_save_state``: read the image, keep it in ``dev.saved_state``, return it."""
     header = tuple(core.read(dev, 4 * index, 4) for index in range(16))
-    exp, aer = _read(core, dev, dev.exp, EXP_SAVED), _read(core, dev, dev.aer, AER_SAVED)
+    exp, aer = _read(core, dev, dev.exp, _exp_saved(core, dev)), _read(core, dev, dev.aer, AER_SAVED)
     state = dev.saved_state = SavedState(header, exp, aer, _read_msi(core, dev))
     core.kernel.trace("pci.save", dev.name)
     return state
@@ -78,6 +78,12 @@ def _read(core: PciCore, dev: PciDev, base: int, registers: tuple[Reg, ...]) -> 
     return tuple(
         (base + reg, reg.width, core.read(dev, base + reg, reg.width)) for reg in registers if reg.exists_in(dev.kind)
     )
+
+
+def _exp_saved(core: PciCore, dev: PciDev) -> tuple[Reg, ...]:
+    """``pcie_cap_has_devctl2`` and its like: version 1 of the capability ends before the second half."""
+    first = not dev.exp or core.read(dev, dev.exp + EXP.FLAGS, 2) & EXP_FLAGS_VERSION_MASK == 1
+    return tuple(reg for reg in EXP_SAVED if reg < EXP.DEVCAP2) if first else EXP_SAVED
 
 
 def _write(core: PciCore, dev: PciDev, values: Values) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from dom0_pciback.aer.names import UNCOR_NAMES
+from dom0_pciback.aer.recovery import ResetSubordinates
 from dom0_pciback.aer.report import (
     report_error_detected,
     report_mmio_enabled,
@@ -39,13 +40,16 @@ _DETACHED = frozenset({Situation.DETACHED, Situation.NO_GUEST_ADDRESS})
 class Round:
     """One pass over all groups: whose error, below which port, and what was set when it began."""
 
-    __slots__ = ("before", "bridge", "groups", "source")
+    __slots__ = ("before", "bridge", "groups", "reset", "source")
 
-    def __init__(self, source: PciDev, bridge: PciDev, groups: list[Group], before: int) -> None:
+    def __init__(
+        self, source: PciDev, bridge: PciDev, groups: list[Group], before: int, reset: ResetSubordinates
+    ) -> None:
         self.source = source
         self.bridge = bridge
         self.groups = groups
         self.before = before  # uncorrectable status of the source at the start, 0 again after its reset
+        self.reset = reset  # how all that is below the bridge is reset at once
 
     def concerned(self) -> list[Group]:
         """The group of the source; all groups if the source is the port itself."""
@@ -72,15 +76,18 @@ class HardenedRecovery:
         self.resets = resets
         self._covered: set[PciDev] = set()  # the message of their last error is still queued, the error is dealt with
 
-    async def recover(self, dev: PciDev, state: ChannelState) -> int:
-        """Recover from an uncorrectable error of ``dev``; returns the status of the source's group."""
+    async def recover(self, dev: PciDev, state: ChannelState, reset: ResetSubordinates = aer_root_reset) -> int:
+        """Recover from an uncorrectable error of ``dev``; returns the status of the source's group.
+
+        ``reset`` serves every reset of the whole bus; DPC has another one than AER.
+        """
         if self._is_covered(dev):
             return ErsResult.RECOVERED
         bridge, budgets = bridge_of(dev), dict[Owner, Budget]()
         for number in range(1, ROUNDS_MAX + 1):
             self.callbacks.incident += 1
             groups = make_groups(self.pciback, devices_below(bridge), budgets, self.callbacks.budget_ns)
-            this = Round(dev, bridge, groups, self._uncorrectable(dev))
+            this = Round(dev, bridge, groups, self._uncorrectable(dev), reset)
             again = await self._round(this, state, last=number == ROUNDS_MAX)
             if again is None:
                 break
@@ -166,7 +173,7 @@ class HardenedRecovery:
         """FLR; without it the bus, if nobody else is below (H21): whom it hit, and why it failed."""
         text = await self.resets.flr(this.source)
         if text and self._whole_bus(group, this):
-            return list(devices_below(this.bridge)), "" if await self._bus_reset(this.bridge) else text
+            return list(devices_below(this.bridge)), "" if await self._bus_reset(this) else text
         return [this.source], text
 
     def _whole_bus(self, group: Group, this: Round) -> bool:
@@ -182,7 +189,7 @@ class HardenedRecovery:
         async with self.resets.subtree(this.bridge):
             if whole_bus:
                 hit = list(devices_below(this.bridge))
-                text = "" if await self._bus_reset(this.bridge) else "the bus reset failed"
+                text = "" if await self._bus_reset(this) else "the bus reset failed"
             else:
                 hit = [dev for dev in group.asked() if dev in group.asks_reset]
                 text = await self.resets.flr_all(hit)
@@ -232,7 +239,7 @@ class HardenedRecovery:
             await self._each(groups, lambda g: self._phase(g, Phase.ERROR_DETECTED, ChannelState.FROZEN, None))
             await self._await_condemned(groups)
             bad = dict.fromkeys(below, "the link is dead")
-            if await self._bus_reset(this.bridge):
+            if await self._bus_reset(this):
                 self._log_status(this.source)
                 bad = self._restore_and_check(below)
             if this.source in below:
@@ -254,12 +261,12 @@ class HardenedRecovery:
             if killed and group.owner is not None and not self.pciback.lives_on(group.owner):
                 await self.pciback.wait_stopped(group.owner, self.pciback.host.timing.kill_deadline_ms)
 
-    async def _bus_reset(self, bridge: PciDev) -> bool:
-        """``aer_root_reset``, once more if it fails (errata 9.2 no. 14)."""
+    async def _bus_reset(self, this: Round) -> bool:
+        """``aer_root_reset`` or its like, once more if it fails (errata 9.2 no. 14)."""
         for _ in range(2):
-            if await aer_root_reset(self.core, bridge) == ErsResult.RECOVERED:
+            if await this.reset(self.core, this.bridge) == ErsResult.RECOVERED:
                 return True
-        self.core.printk(WARNING, bridge, "AER: subordinate device reset failed")
+        self.core.printk(WARNING, this.bridge, "AER: subordinate device reset failed")
         return False
 
     def _restore_and_check(self, functions: Iterable[PciDev]) -> dict[PciDev, str]:

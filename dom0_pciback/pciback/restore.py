@@ -7,7 +7,8 @@ registers read after the error. AER masks and severities are sticky: a reset lea
 
 from __future__ import annotations
 
-from dom0_pciback.aer.status import pci_aer_clear_status, pcie_clear_device_status
+from dom0_pciback.aer.raw_status import pci_aer_raw_clear_status
+from dom0_pciback.aer.status import pcie_clear_device_status
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.state import SavedState, restore_state
@@ -38,9 +39,12 @@ def restore(core: PciCore, dev: PciDev, image: SavedState | None) -> None:
 
 
 def clear_all_status(core: PciCore, dev: PciDev) -> None:
-    """H24: Device Status, all AER status; for a bridge Secondary Status and a root port's status too."""
+    """H24: Device Status, all AER status; for a bridge Secondary Status and a root port's status too.
+
+    After EDR it is the kernel that clears them although the firmware owns them (linux-aer.md 10.4).
+    """
     pcie_clear_device_status(core, dev)
-    pci_aer_clear_status(core, dev)
+    pci_aer_raw_clear_status(core, dev)
     if dev.is_bridge:
         core.write(dev, TYPE1.SEC_STATUS, 2, core.read(dev, TYPE1.SEC_STATUS, 2))
 

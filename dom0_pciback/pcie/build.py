@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dom0_pciback.pcie import image
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_ECRC_CHKE, AER_CAP_ECRC_GENE, AER_CAP_MHRC
+from protocol.layout_dpc import DPC, dpc_capabilities
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
     COMMAND_IO,
@@ -48,7 +50,7 @@ from protocol.registers import Layout
 from protocol.topology import FunctionSpec
 
 PM_OFFSET, MSI_OFFSET, EXP_OFFSET, AER_OFFSET = 0x40, 0x50, 0x70, 0x100
-RCEC_OFFSET = 0x180
+DPC_OFFSET, RCEC_OFFSET = 0x150, 0x180
 
 # what a function is: class (base class, sub class, programming interface), MSI vectors that it asks for
 MODELS: dict[str, tuple[int, int]] = {
@@ -62,6 +64,7 @@ MODELS: dict[str, tuple[int, int]] = {
 COMMAND = COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR
 
 FIRST_WINDOW = 0xC0000000
+NO_IO_WINDOW, NO_PREFETCHABLE_WINDOW = 0xF0, 0xFFF1
 WINDOW = 0x100000  # a bridge's memory window is a multiple of 1 MiB
 
 
@@ -75,32 +78,46 @@ def make_function(spec: FunctionSpec, parent: Function | None, fabric: Fabric, m
         "event_collector": EventCollector,
     }
     function = classes.get(spec.kind, Function)(spec, parent, fabric)
-    values, config = _values(function, multifunction), function.config
+    if spec.config:
+        at: dict[type[Layout], int] = image.lay_out(function)
+    else:
+        at = _compose(function, multifunction)
+        function.prefix_log = at[AER] + AER.PREFIX_LOG if AER in at else 0
+    function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
+    function.aer, function.dpc = at.get(AER, 0), at.get(DPC, 0)
+    if isinstance(function, EventCollector):
+        function.rcec = at.get(RCEC, 0)
+    if function.exp and not spec.error_enables:
+        function.config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
+    return function
+
+
+def _compose(function: Function, multifunction: bool) -> dict[type[Layout], int]:
+    """Registers by the description of the function; returns the offsets of its capabilities."""
+    spec, config, values = function.spec, function.config, _values(function, multifunction)
     header = TYPE1 if function.is_port else TYPE0
     placed = _placed(spec)
     for layout, offset in ((HEADER, 0), (header, 0), *placed):
         config.add(layout, offset, spec.kind, values.get(layout, {}))
-    at = dict(placed)
-    function.pm, function.msi, function.exp = at.get(PM, 0), at.get(MSI, 0), at.get(EXP, 0)
-    function.aer = at.get(AER, 0)
-    if isinstance(function, EventCollector):
-        function.rcec = at[RCEC]
     config.add_capabilities(placed)
-    if function.aer and not spec.ecrc:
-        config.restrict(function.aer + AER.CAP, 4, AER_CAP_ECRC_GENE | AER_CAP_ECRC_CHKE)
-    if function.exp and not spec.error_enables:
-        config.restrict(function.exp + EXP.DEVCTL, 2, EXP_DEVCTL_AER_FLAGS)
-    return function
+    at = dict(placed)
+    if AER in at and not spec.ecrc:
+        config.restrict(at[AER] + AER.CAP, 4, AER_CAP_ECRC_GENE | AER_CAP_ECRC_CHKE)
+    return at
 
 
 def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:
-    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER."""
+    """The capabilities of a function and their offsets. A conventional function has neither EXP nor AER.
+
+    DPC needs AER on the same port.
+    """
     present = (
         (PM, PM_OFFSET, spec.pm),
         (MSI, MSI_OFFSET, True),
         (EXP, EXP_OFFSET, spec.pcie),
         (AER, AER_OFFSET, spec.pcie and spec.aer),
         (RCEC, RCEC_OFFSET, spec.kind == "event_collector"),
+        (DPC, DPC_OFFSET, spec.dpc and spec.aer and spec.kind in SLOT_PORTS),
     )
     return [(layout, offset) for layout, offset, there in present if there]
 
@@ -135,11 +152,13 @@ def _values(function: Function, multifunction: bool) -> dict[type[Layout], dict[
             EXP.LNKCAP.name: link | EXP_LNKCAP_SDERC * has_slot | EXP_LNKCAP_DLLLARC * reporting,
             EXP.LNKSTA.name: EXP_LNKSTA_2_5GT_X1 | EXP_LNKSTA_DLLLA * reporting,
             EXP.SLTCAP.name: spec.slot << EXP_SLTCAP_NUMBER_SHIFT,
+            EXP.LNKCAP2.name: (2 << spec.link_speed) - 2,  # every speed up to that of LNKCAP; none told: none here
         },
         AER: {
             AER.UNCOR_MASK.name: AER.UNCOR_MASK.reset * function.fabric.profile.masked_by_default,
             AER.CAP.name: AER_CAP_ECRC_CAPABLE * spec.ecrc | AER_CAP_MHRC * ports_log,
         },
+        DPC: {DPC.CAP.name: dpc_capabilities(spec.kind)},
         RCEC: {
             RCEC.BITMAP.name: spec.rciep_devices,
             RCEC.BUSN.name: bus_numbers(*(spec.rciep_buses or OWN_BUS_ONLY)),
@@ -153,29 +172,44 @@ def boot(functions: Sequence[Function]) -> None:
     for function in functions:
         if function.parent is None:
             window = _assign_memory(function, window)
-        _program(function)
+        if not function.spec.config:  # whose registers are those of a machine that has booted
+            _program(function)
+        elif function.is_port and not function.config.peek(TYPE1.SECONDARY_BUS, 1):
+            _number(function)
+        _preset(function)
     for function in functions:
         if function.parent is None:
             function.refresh()
 
 
 def _program(function: Function) -> None:
-    config, spec = function.config, function.spec
+    config = function.config
     config.poke(HEADER.COMMAND, 2, COMMAND)
     if function.is_port:
-        config.poke(TYPE1.PRIMARY_BUS, 1, function.sbdf.bus)
-        config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)
-        config.poke(TYPE1.SUBORDINATE_BUS, 1, max(spec.secondary, spec.subordinate))
+        _number(function)
         config.poke(TYPE1.BRIDGE_CONTROL, 2, BRIDGE_CTL_SERR)
-    for name, value in spec.registers.items():
+        # pci_setup_bridge: a window that nothing needs has its base above its limit
+        config.poke(TYPE1.IO_BASE, 1, NO_IO_WINDOW)
+        config.poke(TYPE1.PREF_MEMORY_BASE, 2, NO_PREFETCHABLE_WINDOW)
+
+
+def _number(port: Function) -> None:
+    config, spec = port.config, port.spec
+    config.poke(TYPE1.PRIMARY_BUS, 1, port.sbdf.bus)
+    config.poke(TYPE1.SECONDARY_BUS, 1, spec.secondary)
+    config.poke(TYPE1.SUBORDINATE_BUS, 1, max(spec.secondary, spec.subordinate))
+
+
+def _preset(function: Function) -> None:
+    for name, value in function.spec.registers.items():
         layout, register, size, shift = REGISTERS[name]
         base = {EXP: function.exp, AER: function.aer}.get(layout, 0)
-        config.preset(base + register + shift, size, value)
+        function.config.preset(base + register + shift, size, value)
 
 
 def _assign_memory(function: Function, address: int) -> int:
     """Place BARs and windows from ``address`` on; returns the first free address behind them."""
-    for bar in function.bars:
+    for bar in [] if function.spec.config else function.bars:
         function.config.poke(bar.offset, 4, address)
         address += bar.size
     if function.is_port:
@@ -183,8 +217,9 @@ def _assign_memory(function: Function, address: int) -> int:
         for child in function.children:
             address = _assign_memory(child, address)
         address = _align(max(address, start + 1))
-        function.config.poke(TYPE1.MEMORY_BASE, 2, start >> 16 & WINDOW_ADDRESS)
-        function.config.poke(TYPE1.MEMORY_LIMIT, 2, address - 1 >> 16 & WINDOW_ADDRESS)
+        if not function.spec.config:
+            function.config.poke(TYPE1.MEMORY_BASE, 2, start >> 16 & WINDOW_ADDRESS)
+            function.config.poke(TYPE1.MEMORY_LIMIT, 2, address - 1 >> 16 & WINDOW_ADDRESS)
     return address
 
 

@@ -14,6 +14,7 @@ from protocol.layout_aer import (
     AER_ROOT_COR_RCV,
     AER_ROOT_FATAL_RCV,
     AER_ROOT_NONFATAL_RCV,
+    AER_ROOT_STATUS_ALL,
 )
 from protocol.layout_rcec import RCEC, bus_range
 from protocol.topology import FunctionSpec
@@ -23,6 +24,11 @@ INTERRUPT_CLASSES = (
     (AER_ROOT_COR_RCV, AER_ROOT_CMD_COR_EN),
     (AER_ROOT_NONFATAL_RCV, AER_ROOT_CMD_NONFATAL_EN),
     (AER_ROOT_FATAL_RCV, AER_ROOT_CMD_FATAL_EN),
+)
+# Root Status -> the enables of which one lets it interrupt
+ENABLED_BY = tuple(
+    sum(enabled for received, enabled in INTERRUPT_CLASSES if status & received)
+    for status in range(AER_ROOT_STATUS_ALL + 1)
 )
 
 
@@ -41,13 +47,13 @@ class AerInterrupt:
         status = config.peek(function.aer + AER.ROOT_STATUS, 4)
         command = config.peek(function.aer + AER.ROOT_COMMAND, 4)
         before = self.level
-        self.level = any(status & received and command & enabled for received, enabled in INTERRUPT_CLASSES)
+        self.level = bool(ENABLED_BY[status & AER_ROOT_STATUS_ALL] & command)
         if self.level and not before:
             function.fabric.interrupt(function)
 
 
 class EventCollector(Function):
-    """A Root Complex Event Collector. ``rcec`` is the offset of its Endpoint Association capability."""
+    """A Root Complex Event Collector. ``rcec`` is the offset of its Endpoint Association capability, 0 without it."""
 
     __slots__ = ("aer_interrupt", "rcec")
 
@@ -58,7 +64,7 @@ class EventCollector(Function):
 
     def collects_from(self, function: Function) -> bool:
         """Is ``function`` an integrated endpoint that reports to this collector (3.9)?"""
-        if function.kind != "rciep" or function.sbdf.segment != self.sbdf.segment:
+        if not self.rcec or function.kind != "rciep" or function.sbdf.segment != self.sbdf.segment:
             return False
         if function.sbdf.bus == self.sbdf.bus:
             return bool(self.config.peek(self.rcec + RCEC.BITMAP, 4) >> function.sbdf.device & 1)

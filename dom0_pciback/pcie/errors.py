@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dom0_pciback.pcie.collector import EventCollector, collector_of
+from dom0_pciback.pcie.containment import contains_own, contains_received
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
 from protocol.bits import ADVISORY_NONFATAL, SURPRISE_DOWN, UNCOR_BY_NUMBER, UNSUPPORTED_REQUEST
@@ -177,6 +178,8 @@ def _uncorrectable(
         config.set_bits(aer + AER.UNCOR_STATUS, 4, 1 << bit)
         if masked:
             return
+    if contains_own(function):
+        return
     control, serr = _device_control(function), _serr_enabled(function)
     if unsupported and not (serr or control & EXP_DEVCTL_URRE):
         return
@@ -201,7 +204,8 @@ def _record_log(function: Function, bit: int, header: tuple[int, ...], prefixes:
     if profile.swap_header:
         header, prefixes = tuple(map(swap_bytes, header)), tuple(map(swap_bytes, prefixes))
     _set_log(function, bit | AER_CAP_PREFIX_LOG_PRESENT * bool(prefixes), header)
-    function.config.poke_dwords(function.aer + AER.PREFIX_LOG, (*prefixes, 0, 0, 0, 0)[:4])
+    if function.prefix_log:
+        function.config.poke_dwords(function.prefix_log, (*prefixes, 0, 0, 0, 0)[:4])
     function.log_valid = True
 
 
@@ -240,7 +244,7 @@ def drop_stale_log(function: Function) -> None:
 def send_message(function: Function, severity: Severity) -> None:
     """Send ERR_COR, ERR_NONFATAL or ERR_FATAL from ``function`` towards its root port (linux-aer.md 2.2).
 
-    Lost when a link on the way is down, when a port stops it, or when no root port is above. An integrated
+    Lost when a link on the way is down, when a port stops or contains it, or when no root port is above. An integrated
     endpoint sends to its event collector, which is no bridge and has no gate (3.9).
     """
     message = MESSAGES[severity]
@@ -252,7 +256,7 @@ def send_message(function: Function, severity: Severity) -> None:
             _receive(root, message, function.sbdf.rid)
             return
         at = at.parent
-        if isinstance(at, Port) and not at.link.up:
+        if isinstance(at, Port) and (not at.link.up or contains_received(at, severity, function.sbdf.rid)):
             return
 
 

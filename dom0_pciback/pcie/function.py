@@ -38,9 +38,10 @@ class Fabric(Protocol):
 class Function:
     """A function and its registers. ``parent`` is the port above (None on a root bus), ``children`` are below it.
 
-    ``aer``, ``exp``, ``msi``, ``pm`` are offsets of the capabilities, 0 for one that it lacks. ``ready_at`` (ns)
-    is when its own reset is over, -1 never; ``reachable_at`` (ns) also takes in everything on the way, NEVER if
-    a link is down or bus numbers do not lead here. ``log_valid``: First Error Pointer names a recorded error.
+    ``aer``, ``dpc``, ``exp``, ``msi``, ``pm`` are offsets of the capabilities, 0 for one that it lacks;
+    ``prefix_log`` is that of AER's TLP prefix log, which not every AER capability has. ``ready_at`` (ns) is when its
+    own reset is over, -1 never; ``reachable_at`` (ns) also takes in everything on the way, NEVER if a link is
+    down or bus numbers do not lead here. ``log_valid``: First Error Pointer names a recorded error.
     """
 
     __slots__ = (
@@ -48,12 +49,14 @@ class Function:
         "bars",
         "children",
         "config",
+        "dpc",
         "exp",
         "fabric",
         "log_valid",
         "msi",
         "parent",
         "pm",
+        "prefix_log",
         "reachable_at",
         "ready_at",
         "sbdf",
@@ -67,7 +70,7 @@ class Function:
         self.fabric = fabric
         self.children: list[Function] = []
         self.config = ConfigSpace()
-        self.aer = self.exp = self.msi = self.pm = 0
+        self.aer = self.dpc = self.exp = self.msi = self.pm = self.prefix_log = 0
         self.bars: list[Bar] = [] if self.is_port else [Bar(0, bar_offset(0), BAR_SIZE)]
         self.log_valid = False
         self.ready_at = 0

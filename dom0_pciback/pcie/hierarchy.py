@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import itemgetter
 
-from dom0_pciback.pcie import build, errors, resets, tlp
+from dom0_pciback.pcie import build, containment, errors, resets, tlp
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.config_space import ALL_ONES, check_access
 from dom0_pciback.pcie.function import Function
@@ -86,6 +86,8 @@ class Hierarchy:
         if isinstance(function, RootPort | EventCollector) and function.aer:
             hooks[function.aer + AER.ROOT_COMMAND] = lambda old, new, value: function.aer_interrupt.update()
             hooks[function.aer + AER.ROOT_STATUS] = lambda old, new, value: function.aer_interrupt.update()
+        if isinstance(function, Port) and function.dpc:
+            containment.hang_hooks(function)
 
     def _device_control(self, function: Function, value: int) -> None:
         if value & EXP_DEVCTL_FLR and function.config.peek(function.exp + EXP.DEVCAP, 4) & EXP_DEVCAP_FLR:

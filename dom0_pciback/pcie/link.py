@@ -10,12 +10,16 @@ from enum import StrEnum
 
 
 class LinkState(StrEnum):
-    """UP carries requests and messages; FROZEN broke by itself; RESET is held by Secondary Bus Reset; DEAD stays so."""
+    """UP carries requests and messages; FROZEN broke by itself; RESET is held by Secondary Bus Reset; DEAD stays so.
+
+    CONTAINED is held down by Downstream Port Containment, whatever resets come, until the port is released.
+    """
 
     UP = "up"
     FROZEN = "frozen"
     RESET = "reset"
     DEAD = "dead"
+    CONTAINED = "contained"
 
 
 class Link:
@@ -44,11 +48,21 @@ class Link:
 
     def hold_in_reset(self) -> None:
         """Secondary Bus Reset was set."""
-        self._set(LinkState.RESET)
+        if self.state is not LinkState.CONTAINED:
+            self._set(LinkState.RESET)
 
     def release(self, dead: bool) -> None:
         """Secondary Bus Reset was cleared: the link trains again, or never (``link_dead_after_reset``)."""
-        self._set(LinkState.DEAD if dead else LinkState.UP)
+        if self.state is not LinkState.CONTAINED:
+            self._set(LinkState.DEAD if dead else LinkState.UP)
+
+    def contain(self) -> None:
+        """Downstream Port Containment was triggered."""
+        self._set(LinkState.CONTAINED)
+
+    def end_containment(self) -> None:
+        """The trigger was cleared: a ``release`` has an effect again."""
+        self._set(LinkState.RESET)
 
     def _set(self, state: LinkState) -> None:
         self.state = state

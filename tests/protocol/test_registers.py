@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from protocol.layout_aer import AER, AER_ROOT_CMD_ALL, AER_ROOT_STATUS_ALL
+from protocol.layout_dpc import DPC, DPC_REASON_FATAL, DPC_REASON_NONFATAL, DPC_REASON_UNCOR, RP_PIO_ERRORS
 from protocol.layout_header import BAR_ADDRESS, HEADER, TYPE0, TYPE1, bar_offset
 from protocol.layout_msi import MSI, qmask
 from protocol.layout_pcie import EXP
@@ -13,7 +14,7 @@ from protocol.layout_pm import PM
 from protocol.registers import Layout, Reg
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "aer-bits.json").read_text())
-LAYOUTS: list[type[Layout]] = [HEADER, TYPE0, TYPE1, EXP, AER, PM, MSI]
+LAYOUTS: list[type[Layout]] = [HEADER, TYPE0, TYPE1, EXP, AER, DPC, PM, MSI]
 
 
 def test_register_is_its_offset_and_knows_its_name() -> None:
@@ -113,6 +114,33 @@ def test_which_kind_has_the_register(reg: Reg, root: bool, downstream: bool, ups
 )
 def test_pcie_offsets_of_section_1_1(reg: Reg, offset: int) -> None:
     assert int(reg) == offset
+
+
+@pytest.mark.parametrize(
+    ("reg", "offset", "width"),
+    [
+        (DPC.CAP, 0x04, 2),
+        (DPC.CTL, 0x06, 2),
+        (DPC.STATUS, 0x08, 2),
+        (DPC.SOURCE_ID, 0x0A, 2),
+        (DPC.RP_PIO_STATUS, 0x0C, 4),
+        (DPC.RP_PIO_MASK, 0x10, 4),
+        (DPC.RP_PIO_SEVERITY, 0x14, 4),
+        (DPC.RP_PIO_SYSERROR, 0x18, 4),
+        (DPC.RP_PIO_EXCEPTION, 0x1C, 4),
+        (DPC.RP_PIO_HEADER_LOG, 0x20, 4),
+        (DPC.RP_PIO_IMPSPEC_LOG, 0x30, 4),
+        (DPC.RP_PIO_TLPPREFIX_LOG, 0x34, 4),
+    ],
+)
+def test_dpc_offsets_of_section_10_1(reg: Reg, offset: int, width: int) -> None:
+    assert (int(reg), reg.width) == (offset, width)
+
+
+def test_dpc_texts_and_reasons_equal_reference() -> None:
+    bits = REFERENCE["dpc_rp_pio_status"]["bits"]
+    assert {str(bit): {"kernel_string": text} for bit, text in RP_PIO_ERRORS.items()} == bits
+    assert [reason >> 1 for reason in (DPC_REASON_UNCOR, DPC_REASON_NONFATAL, DPC_REASON_FATAL)] == [0, 1, 2]
 
 
 def test_bar_offsets_and_size_mask() -> None:

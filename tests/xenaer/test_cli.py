@@ -58,6 +58,9 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStub]:
         (["inject", "01:00.0", "UNSUP"], ("dom0", "inject", [NIC0, 0, 1 << 20, [0, 0, 0, 0]])),
         (["inject", "01:00.0", "rxerr", "DLP", "--header", "1 0x2,3 4"],
          ("dom0", "inject", [NIC0, 1, 16, [1, 2, 3, 4]])),
+        (["dpc-trigger", "0:1c.0"], ("dom0", "dpc-trigger", ["0000:00:1c.0"])),
+        (["rp-pio", "00:1c.0", "0x10000", "--header", "1 2 3 4"],
+         ("dom0", "rp-pio", ["0000:00:1c.0", 0x10000, [1, 2, 3, 4]])),
         (["xl", "list"], ("hypervisor", "xl", ["list"])),
         (["xl", "pci-attach", "g", "01:00.0,permissive=1"],
          ("hypervisor", "xl", ["pci-attach", "g", "01:00.0,permissive=1"])),
@@ -93,8 +96,8 @@ def test_aer_inject_files_and_standard_input(
     assert main(["aer-inject", str(good), str(bad)]) == 2
     assert capsys.readouterr().err == f"xenaer: {bad}:0: syntax error\n"
     assert stub.asked[:2] == [
-        ("dom0", "aer-inject", [good.read_text(), str(good)]),
-        ("dom0", "aer-inject", ["AER\n", "<stdin>"]),
+        ("dom0", "aer-inject", [good.read_text(), str(good), False]),
+        ("dom0", "aer-inject", ["AER\n", "<stdin>", False]),
     ]
 
 
@@ -129,6 +132,9 @@ MISTAKES = [
     (["touch"], "Missing argument"),
     (["touch", "--bogus", "1:0.0"], "No such option"),
     (["touch", "eth0"], "'eth0' is not a PCI address"),
+    (["rp-pio", "00:1c.0", "many"], "'many' is not a number of 32 bits"),
+    (["rp-pio", "00:1c.0", "010"], "'010' is not a number of 32 bits"),
+    (["rp-pio", "00:1c.0", "0x100000000"], "is not a number of 32 bits"),
     (["inject", "01:00.0", "BOGUS"], "'BOGUS' is not an AER error; known: RCVR"),
     (["inject", "01:00.0", "DLP", "--header", "1 2 3"], "expected four 32-bit numbers"),
     (["inject", "01:00.0", "DLP", "--header", "1 2 3 0x100000000"], "expected four 32-bit numbers"),

@@ -57,6 +57,10 @@ MISTAKES = [
      "hierarchy[0].devices[0]", ["no ports"]),
     ("duplicate address", NIC + "      - nic: 01:00.0\n", 6, "hierarchy[0].devices[1].nic", ["twice", "line 5"]),
     ("duplicate name", NIC + "      - {nic: 01:00.1, name: nic0}\n", 6, "hierarchy[0].devices[1].name", ["used twice"]),
+    ("DPC of a nic", NIC + "      - {nic: 01:00.1, dpc: true}\n", 6,
+     "hierarchy[0].devices[1].dpc", ["root and downstream ports"]),
+    ("DPC without AER", TOP + '  - {root_port: "00:1c.0", aer: false, dpc: true}\n', 3,
+     "hierarchy[0].dpc", ["with AER"]),
     ("wrong bus", NIC + "      - nic: 02:00.0\n", 6, "hierarchy[0].devices[1].nic", ["wrong bus", "leads to bus 01"]),
     ("bus above", PORT + "      - nic: 00:00.0\n", 5, "hierarchy[0].devices[0].nic", ["wrong bus", "01 to ff"]),
     ("other segment", PORT + "      - nic: 1:01:00.0\n", 5, "hierarchy[0].devices[0].nic", ["segment", "0000"]),
@@ -167,6 +171,62 @@ def test_buses_of_ports(tmp_path: Path) -> None:
     host = load_host(path)
     ranges = {f.bdf[5:]: (f.secondary, f.subordinate) for f in host.functions if f.kind != "endpoint"}
     assert ranges == {"00:1c.0": (1, 4), "01:00.0": (2, 4), "02:00.0": (3, 3), "02:01.0": (4, 4), "00:1d.0": (5, 5)}
+
+
+# -- whole configuration spaces ----------------------------------------------------------------------
+BRIDGE_IMAGE = "361b0c00 07001000 00000406 00000100" + 8 * "00" + "00010100" + 24 * "00" + "40000000" + 8 * "00"
+ROOT_IMAGE = BRIDGE_IMAGE + "10004200"
+CARD_IMAGE = "8680d310 06001000 03000002" + 40 * "00" + "40000000" + 8 * "00" + "10000200"
+IMAGES = [
+    ("odd", CARD_IMAGE[:-1], "{}", 7, "config", ["odd number of hexadecimal digits"]),
+    ("short", "8680", "{}", 7, "config", ["2 bytes; allowed: 64 to 4096"]),
+    ("long", "00" * 4097, "{}", 7, "config", ["4097 bytes"]),
+    ("no hex", "zz", "{}", 7, "config", ["pattern"]),
+    ("loop", CARD_IMAGE[:-8] + "10400200", "{}", 7, "config", ["loop", "0x41 leads back to 0x40"]),
+    ("other kind", ROOT_IMAGE, "{}", 7, "config", ["of a root_port, not of an endpoint"]),
+    ("contradiction", CARD_IMAGE, "{vendor: 0x8087}", 6, "vendor", ["0x8087, but", "says 0x8086"]),
+    ("contradiction of truth", CARD_IMAGE, "{aer: true}", 6, "aer", ["True, but", "says False"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("image", "keys", "line", "where", "words"), [m[1:] for m in IMAGES], ids=[m[0] for m in IMAGES]
+)
+def test_mistakes_of_images(tmp_path: Path, image: str, keys: str, line: int, where: str, words: list[str]) -> None:
+    inner = keys.strip("{}") or "slot: 0"
+    _, found = problems(tmp_path, PORT + f'      - nic: "01:00.0"\n        {inner}\n        config: "{image}"\n')
+    begin = f"host.yaml:{line}: hierarchy[0].devices[0].{where}: "
+    assert any(begin in item and all(word in item for word in words) for item in found), found
+
+
+def test_an_image_tells_the_other_keys(tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_text(PORT + f'      - nic: "01:00.0"\n        revision: 3\n        config: "{CARD_IMAGE}"\n')
+    card = load_host(path).functions[1]
+    assert (card.vendor, card.device, card.class_code, card.revision) == (0x8086, 0x10D3, 0x020000, 3)
+    assert (card.subsystem, card.pm, card.aer, card.flr, card.role_based) == ((0, 0), False, False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("image", "devices", "words"),
+    [
+        (ROOT_IMAGE, '[{nic: "02:00.0"}]', "wrong bus: 0000:00:1c.0 leads to bus 01"),
+        (ROOT_IMAGE, '[{switch: "01:00.0", ports: [{port: "02:00.0"}]}]', "bus 02 is below 0000:00:1c.0, whose"),
+        (ROOT_IMAGE.replace("00010100", "00020100"), "[]", "buses 02 to 01 cannot be below a port on bus 00"),
+        (ROOT_IMAGE, "[]", "below 0000:00:1c.0 is already below 0000:00:1b.0"),
+        (CARD_IMAGE, "[]", "of an endpoint, not of a root_port"),
+    ],
+)
+def test_bus_numbers_of_an_image_are_fixed(tmp_path: Path, image: str, devices: str, words: str) -> None:
+    other = '  - {root_port: "00:1b.0", devices: [{plain: "01:00.0"}]}\n' if "already" in words else ""
+    port = f'  - root_port: "00:1c.0"\n    config: "{image}"\n    devices: {devices}\n'
+    _, found = problems(tmp_path, TOP + other + port)
+    assert any(words in item for item in found), found
+
+
+def test_a_root_has_no_endpoint_with_a_link(tmp_path: Path) -> None:
+    _, found = problems(tmp_path, TOP + f'  - {{plain: "00:03.0", config: "{CARD_IMAGE}"}}\n')
+    assert "of an endpoint, not of a conventional device" in found[0]
 
 
 SHIPPED = sorted(data_dir("hosts").glob("*.yaml"))

@@ -6,6 +6,7 @@ from protocol.ers import ErsResult
 from protocol.labels_aer import LABELS
 from tests.dom0_pciback.aer.rig import Rig, bind_lab
 
+OF_BOOT = {"pci.save"}
 OF_HOTPLUG = {"pci.remove", "pci.slot_reset", "pciehp.reset_slot", "pciehp.bus_reset", "uevent.nvme"}
 
 
@@ -22,4 +23,4 @@ def test_records_match_their_declaration() -> None:
         assert len(fields) == len(LABELS[label]), label
         assert subject.startswith("0000:")
         assert all(isinstance(field, str | int | list) for field in fields), (label, fields)
-    assert {record[2] for record in records} == set(LABELS) - {"aer.lost", *OF_HOTPLUG}
+    assert {record[2] for record in records} == set(LABELS) - {"aer.lost", *OF_BOOT, *OF_HOTPLUG}

@@ -9,6 +9,7 @@ from dom0_pciback.pci.driver import PciDriver
 from protocol.ers import ChannelState
 from protocol.layout_header import HEADER
 from protocol.layout_pcie import EXP
+from protocol.topology import FunctionSpec
 from tests.dom0_pciback.aer.rig import Rig
 
 NORMAL, FROZEN, PERM = ChannelState
@@ -104,3 +105,33 @@ def test_a_failing_probe_leaves_the_device_unbound() -> None:
     assert rig.call(rig.core.bind(dev, PciDriver("nic", None, probe))) == -19
     assert dev.driver is None
     assert rig.traced("pci.bind") == []
+
+
+# Express version 1 at 0xe0, so that AER begins where version 2 would have its second half; MSI and MSI-X are on
+LIVELY = bytearray(4096)
+for _offset, _text in {
+    0: "8680d310 0705 1000 00000002", 0x34: "d0", 0xD0: "05a0 8100", 0xA0: "11e0 0480", 0xE0: "1000 0100",
+    0x100: "01000200 00000000 00004000 30204600",
+}.items():  # fmt: skip
+    _piece = bytes.fromhex(_text)
+    LIVELY[_offset : _offset + len(_piece)] = _piece
+
+
+def test_enumeration_switches_interrupts_off_that_a_former_kernel_left_on() -> None:
+    """``pci_msi_init`` and ``pci_msix_init``."""
+    card = FunctionSpec("01:00.0", "endpoint", "00:01.0", config=LIVELY.hex())
+    rig = Rig([FunctionSpec("00:01.0", "root_port", secondary=1, subordinate=1), card])
+    dev = rig.dev("01:00.0")
+    assert (dev.msi, dev.exp, dev.aer) == (0xD0, 0xE0, 0x100)
+    assert [rig.core.read(dev, offset, 2) for offset in (0xD2, 0xA2)] == [0x80, 0x0004]
+
+
+def test_a_saved_state_has_only_registers_that_exist() -> None:
+    """``pcie_cap_has_devctl2``: the AER mask must not be saved as Device Control 2."""
+    card = FunctionSpec("01:00.0", "endpoint", "00:01.0", config=LIVELY.hex())
+    rig = Rig([FunctionSpec("00:01.0", "root_port", secondary=1, subordinate=1), card])
+    state, port = (rig.dev(bdf).saved_state for bdf in ("01:00.0", "00:01.0"))
+    assert state is not None
+    assert port is not None
+    assert [offset for offset, _, _ in state.exp] == [0xE8, 0xF0]
+    assert len(port.exp) == 7

@@ -10,6 +10,7 @@ from dom0_pciback.pcie.port import Port
 from dom0_pciback.pcie.profile import SPEC, HardwareProfile
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER, AER_ROOT_CMD_ALL
+from protocol.layout_dpc import DPC
 from protocol.layout_header import BRIDGE_CTL_BUS_RESET, TYPE1
 from protocol.layout_pcie import EXP, EXP_DEVCTL_AER_FLAGS
 from protocol.registers import Reg
@@ -60,7 +61,7 @@ class Rig:
         self.hierarchy.interrupt = lambda root: self.interrupts.append(str(root.sbdf))
         self.hierarchy.on_reset = lambda function: self.resets.append(str(function.sbdf))
         for function in self.hierarchy.functions.values():  # what a kernel that owns AER enables
-            if function.aer:
+            if function.aer and not function.spec.config:
                 self.set(str(function.sbdf), EXP.DEVCTL, EXP_DEVCTL_AER_FLAGS)
             if function.kind == "root_port":
                 self.set(str(function.sbdf), AER.ROOT_COMMAND, AER_ROOT_CMD_ALL)
@@ -77,6 +78,8 @@ class Rig:
         function = self.function(bdf)
         if any(reg is one for one in AER.registers):
             return function.aer + reg
+        if any(reg is one for one in DPC.registers):
+            return function.dpc + reg
         if any(reg is one for one in EXP.registers):
             return function.exp + reg
         return int(reg)
