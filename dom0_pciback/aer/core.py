@@ -62,8 +62,8 @@ class AerCore:
             aer_irq(rpc)
 
     def root_of(self, dev: PciDev) -> PciDev | None:
-        """The root port or event collector that ``dev`` reports to, whether or not it has the service."""
-        return dev.root if dev.root.kind == "root_port" else None
+        """The root port above ``dev``, or its event collector (9.1), whether or not that has the service."""
+        return dev.root if dev.root.kind == "root_port" else dev.rcec
 
     async def do_recovery(self, dev: PciDev, state: ChannelState) -> int:
         """``pcie_do_recovery`` with the table of this generation; the final status (T14)."""
