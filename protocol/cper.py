@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
-from uuid import UUID
 
 from protocol.ids import Sbdf, devfn
 
-PCIE_SECTION = UUID("d995e954-bbc1-430f-ad91-b44dcb3c6f35").bytes_le
+# d995e954-bbc1-430f-ad91-b44dcb3c6f35: the first three parts of a GUID are little-endian
+PCIE_SECTION = bytes.fromhex("54e995d9 c1bb 0f43 ad91 b44dcb3c6f35")
 RECORD_SIGNATURE = b"CPER"
 SECTION_RESET = 0x04  # section flag: the firmware has reset the component
 
