@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from errno import errorcode
 from functools import partial
 from inspect import isawaitable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -32,11 +32,13 @@ from dom0_pciback.pciback.recovery import HardenedRecovery
 from dom0_pciback.pciback.resets import Resets
 from dom0_pciback.pcie.containment import detect_rp_pio
 from dom0_pciback.pcie.device_bus import DeviceBus
+from dom0_pciback.pcie.firmware import Firmware
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
+from protocol.cper import CperSeverity
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.layout_dpc import DPC, DPC_CTL_EN_MASK, DPC_CTL_SW_TRIGGER
@@ -74,6 +76,7 @@ class Dom0:
         kernel, profile = self.kernel, make_profile(host.profile, host.defects)
         kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
         hierarchy = self.hierarchy = Hierarchy(host, self.clock)
+        firmware = Firmware(hierarchy) if host.boot.firmware_first else None
         for line in osc_lines(host.boot):
             kernel.printk(INFO, line)
         core = self.core = PciCore(kernel, hierarchy, host.timing, host.boot)
@@ -86,6 +89,8 @@ class Dom0:
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
         self.aer = AerCore(core, host.kernel, self._recover)
+        if firmware is not None:
+            firmware.notify = self.aer.ghes.notify
         self.injector = AerInject(core, self.aer)
         if profile.hardened:
             save_ports(core)
@@ -122,6 +127,7 @@ class Dom0:
             "inject-repeat": self._inject_repeat,
             "touch": self._touch,
             "aer-inject": self._aer_inject,
+            "ghes": self._ghes,
             "dpc-trigger": self._dpc_trigger,
             "rp-pio": self._rp_pio,
             "stats": self._stats,
@@ -198,6 +204,10 @@ class Dom0:
             count += 1
         return count
 
+    def _ghes(self, record: str, severity: str = "recoverable") -> int:
+        """The firmware reports an error: a CPER record in hexadecimal; how many errors AER got from it."""
+        return self.aer.ghes.notify(bytes.fromhex(record), CperSeverity[severity.upper()])
+
     def _pretend(self, record: Injection, filename: str) -> None:
         rc = self.injector.inject(record.sbdf, record.cor, record.uncor, record.header)
         if rc < 0:
@@ -267,6 +277,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "aer-inject": TypeAdapter(tuple[_Text, _Text] | tuple[_Text, _Text, bool]),  # contents, file name, software
     "dpc-trigger": TypeAdapter(tuple[_Text]),
     "rp-pio": TypeAdapter(tuple[_Text, _Word] | tuple[_Text, _Word, tuple[_Word, _Word, _Word, _Word]]),
+    "ghes": TypeAdapter(tuple[_Text] | tuple[_Text, Literal["recoverable", "fatal", "corrected", "informational"]]),
     "stats": TypeAdapter(tuple[_Text]),
     "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),

@@ -12,6 +12,7 @@ from dom0_pciback.pci.ownership import pcie_ports_disabled
 from dom0_pciback.pci.portdrv import PORT_DRIVER, PORT_KINDS, port_driver
 from dom0_pciback.pci.slot import create_slots
 from dom0_pciback.pci.state import save_state
+from dom0_pciback.pcie.firmware import Firmware
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from kernel_stub.kernel import INFO, Kernel
 from protocol.ids import Sbdf
@@ -62,6 +63,7 @@ class NativeDom0:
         self.host = host
         self.answers: dict[Sbdf, Answers] = {}
         self.hierarchy = Hierarchy(host, clock)
+        self.firmware = Firmware(self.hierarchy) if host.boot.firmware_first else None
         self.core = PciCore(kernel, self.hierarchy, host.timing, host.boot)
 
     async def start(self) -> None:
@@ -71,5 +73,7 @@ class NativeDom0:
         create_slots(self.core)
         await bind_ports(self.core)
         self.aer = AerCore(self.core, self.host.kernel)
+        if self.firmware is not None:
+            self.firmware.notify = self.aer.ghes.notify
         self.injector = AerInject(self.core, self.aer)
         await bind_native(self.core, self.host, self.answers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dom0_pciback.aer.dpc_init import pci_dpc_init
 from dom0_pciback.aer.probe import pci_aer_init
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.eetlp import pci_configure_eetlp_prefix
 from dom0_pciback.pci.hardware import FunctionLike
 from dom0_pciback.pci.rcec import pci_rcec_init
 from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
@@ -77,6 +78,7 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     _disable_msi(core, dev, capabilities.get(MSIX.cap_id, 0))
     dev.aer = _extended_capability(core, dev, AER.cap_id) if dev.exp else 0
     dev.dpc = _extended_capability(core, dev, DPC.cap_id) if dev.exp else 0
+    pci_configure_eetlp_prefix(core, dev)
     if dev.is_bridge:
         core.update(dev, TYPE1.BRIDGE_CONTROL, 2, 0, BRIDGE_CTL_SERR)
     if dev.kind == "event_collector":
