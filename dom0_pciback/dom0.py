@@ -35,6 +35,8 @@ from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.firmware import Firmware
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
+from dom0_pciback.sysfs.control import Mount, SysfsControl, no_files
+from dom0_pciback.sysfs.sysfs import Sysfs
 from kernel_stub.kernel import INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
@@ -60,6 +62,7 @@ class Dom0:
         self.rpc = Rpc(kernel, link, "hypervisor")
         self.hierarchy: Hierarchy | None = None
         self.on_stop: Callable[[], None] = lambda: None
+        self.mount_sysfs: Mount = no_files
         self.recoveries = 0
         self.recovered = WaitQueue(kernel, "a recovery to end")
         self.rpc.hold()  # nothing is served before the devices are seized
@@ -91,6 +94,7 @@ class Dom0:
         self.aer = AerCore(core, host.kernel, self._recover)
         if firmware is not None:
             firmware.notify = self.aer.ghes.notify
+        self.sysfs = Sysfs(core, self.aer)
         self.injector = AerInject(core, self.aer)
         if profile.hardened:
             save_ports(core)
@@ -134,6 +138,7 @@ class Dom0:
             "functions": self._functions,
             "config": self._config,
             "channel-stats": self._channel_stats,
+            **SysfsControl(self.sysfs, self.mount_sysfs).verbs(),
         }
         handler = verbs.get(verb)
         if handler is None:
@@ -282,6 +287,10 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain
+    "sysfs": TypeAdapter(tuple[_Word]),  # number of the first file wanted
+    "sysfs-read": TypeAdapter(tuple[_Text]),
+    "sysfs-write": TypeAdapter(tuple[_Text, _Text]),  # path, what is written
+    "sysfs-mount": TypeAdapter(tuple[_Text]),  # directory of dom0's file system
 }
 
 

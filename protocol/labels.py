@@ -36,6 +36,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "hw.block": (),
     "hw.inject": ("cor", "uncor"),
     "hw.touch": (),
+    "sysfs.store": ("value", "result"),  # subject: the file; 0 or a negative errno
     "bench.config_read": ("samples_ns",),
     **labels_aer.LABELS,
     **labels_dpc.LABELS,
