@@ -97,7 +97,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("reset_method", READ_WRITE, resettable, show.reset_method, store.reset_method),
     Attribute("reset", WRITE, resettable, None, store.reset),
     Attribute("remove", WRITE_GROUP, always, None, store.remove),
-    Attribute("rescan", WRITE, always, None),
+    Attribute("rescan", WRITE, always, None, store.rescan),
     *(Attribute(name, READ, has_aer, partial(_stats, name)) for name in DEVICE_FILES),
     *(Attribute(name, READ, counts_for_others, partial(_stats, name)) for name in ROOT_FILES),
     *_limiter("correctable"),

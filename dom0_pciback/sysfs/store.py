@@ -7,8 +7,10 @@ from typing import Protocol
 
 from dom0_pciback.aer.info import AerInfo
 from dom0_pciback.aer.ratelimit import RateLimit
+from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.enable import pci_disable_device, pci_enable_device_mem
 from dom0_pciback.pci.remove import pci_stop_and_remove_bus_device
+from dom0_pciback.pci.rescan import pci_rescan_bus
 from dom0_pciback.pci.reset import RESET_METHODS, reset_function
 from dom0_pciback.pci.reset_methods import supported_now
 from dom0_pciback.sysfs.kstrto import StoreError, kstrtoint, kstrtoul, word
@@ -69,6 +71,17 @@ async def remove(subject: Subject, data: bytes, offset: int) -> None:
     if kstrtoul(data):
         async with subject.core.rescan_remove_lock:
             await pci_stop_and_remove_bus_device(subject.core, subject.dev)
+
+
+async def rescan(subject: Subject, data: bytes, offset: int) -> None:
+    """``dev_rescan_store``: anything but 0 looks for functions that the kernel does not know."""
+    await rescan_bus(subject.core, data, offset)
+
+
+async def rescan_bus(core: PciCore, data: bytes, offset: int) -> None:
+    """``rescan_store`` of the bus."""
+    if kstrtoul(data):
+        await pci_rescan_bus(core)
 
 
 async def reset(subject: Subject, data: bytes, offset: int) -> None:

@@ -17,6 +17,7 @@ from dom0_pciback.pci.portdrv import PORT_DRIVER, PORT_KINDS
 from dom0_pciback.sysfs.attributes import ATTRIBUTES, WRITE, Attribute
 from dom0_pciback.sysfs.kstrto import StoreError, word
 from dom0_pciback.sysfs.services import SERVICES, services_of
+from dom0_pciback.sysfs.store import rescan_bus
 from dom0_pciback.sysfs.subject import Subject
 
 PCI, PCI_EXPRESS = "bus/pci", "bus/pci_express"
@@ -86,7 +87,7 @@ def _links(path: str, bus: str, driver: str) -> Nodes:
 # -- the buses -----------------------------------------------------------------------------------
 def bus_nodes(core: PciCore, subjects: Sequence[Subject]) -> Nodes:
     """``bus/pci`` and ``bus/pci_express``: links to all devices, and the drivers with theirs."""
-    nodes: Nodes = {f"{PCI}/rescan": File(WRITE, nothing)}
+    nodes: Nodes = {f"{PCI}/rescan": File(WRITE, nothing, partial(rescan_bus, core))}
     bound = {it.dev.driver.name: it.dev.driver for it in subjects if it.dev.driver is not None}
     for driver in (bound | core.drivers).values():
         nodes.update(_driver_files(core, driver))

@@ -219,6 +219,17 @@ def test_remove_takes_everything_below_along(rig: Rig, shell: Shell, sysfs: Sysf
     assert not [path for path in sysfs.nodes() if UPSTREAM in path]
 
 
+@pytest.mark.parametrize("path", ["bus/pci/rescan", f"bus/pci/devices/{PORT}/rescan"])
+def test_rescan_finds_again_what_was_removed(shell: Shell, sysfs: Sysfs, path: str) -> None:
+    before = set(sysfs.sections())
+    shell.device("1", UPSTREAM, "remove")
+    assert shell.echo("0", path) == 0
+    assert set(sysfs.sections()) != before
+    assert shell.echo("1\n", path) == 0
+    assert set(sysfs.sections()) == before
+    assert shell.echo("x", path) == -EINVAL
+
+
 def test_a_function_whose_removal_waits_is_not_shown(rig: Rig, sysfs: Sysfs) -> None:
     rig.dev(CARD).devpath = f"/{CARD}"  # until the walk that holds pci_bus_sem has ended (errata 6.2)
     assert CARD not in sysfs.sections()
@@ -239,7 +250,7 @@ def test_config_ends_where_configuration_space_does(shell: Shell) -> None:
 
 @pytest.mark.parametrize(
     ("name", "errno"),
-    [("vendor", EACCES), ("aer_dev_correctable", EACCES), ("resource", EACCES), ("rescan", EIO), ("uevent", EIO),
+    [("vendor", EACCES), ("aer_dev_correctable", EACCES), ("resource", EACCES), ("uevent", EIO),
      ("bogus", ENOENT), ("aer", ENOENT)],
 )  # fmt: skip
 def test_what_cannot_be_written(shell: Shell, name: str, errno: int) -> None:
