@@ -124,7 +124,7 @@ class Mutex:
         self.release()
 
 
-class StealableMutex:
+class StealableMutex(Mutex):
     """``struct mutex`` as the device lock shows it (linux-aer-errata.md 6.2): free for whoever comes.
 
     A release wakes the first waiter but leaves the lock free, so a task that goes on running may take it
@@ -132,13 +132,10 @@ class StealableMutex:
     On several processors the waiter may also be quick enough (``Kernel.choose``).
     """
 
-    __slots__ = ("kernel", "marked", "name", "owner", "waiters", "woken")
+    __slots__ = ("marked", "woken")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
-        self.kernel = kernel
-        self.name = name
-        self.owner: Task | None = None
-        self.waiters: deque[Task] = deque()
+        super().__init__(kernel, name)
         self.marked = False  # the first waiter is promised the lock
         self.woken = False  # the first waiter is ready to run
 
@@ -194,18 +191,11 @@ class StealableMutex:
         if preempted != bool(kernel.choose(f"order after {task.name} released {self.name}", 2)):
             await kernel.cond_resched()
 
-    async def __aenter__(self) -> StealableMutex:
-        await self.acquire()
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.release()
         await self.yield_to_waiter()
-
-
-Lock = Mutex | StealableMutex
 
 
 class ReadersLock:

@@ -14,7 +14,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
 from kernel_stub.kernel import DEBUG, INFO
 from kernel_stub.rpc import RpcError
-from kernel_stub.sync import Lock, Mutex
+from kernel_stub.sync import Mutex
 from kernel_stub.xenbus_client import XenbusDevice
 from protocol.channel import Channel
 from protocol.ids import Sbdf
@@ -292,7 +292,7 @@ class XenPcibkDevice:
         self.introduced = True
         await self.dev.switch_state(state)
 
-    async def _introduce_later(self, state: XenbusState, locks: list[Lock]) -> None:
+    async def _introduce_later(self, state: XenbusState, locks: list[Mutex]) -> None:
         for lock in locks:
             async with lock:
                 self.introduced = True  # a reset that begins from here on waits until the guest has taken them up

@@ -20,7 +20,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import Lock, WaitQueue
+from kernel_stub.sync import Mutex, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -46,7 +46,7 @@ class Pciback:
         self.slots: dict[Sbdf, PcistubDevice] = {}
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
-        self.reset_lock: Callable[[PciDev], Lock] = lambda dev: dev.device_lock  # Resets has the real ones
+        self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
         self._number = 0
         self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)

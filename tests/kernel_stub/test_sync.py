@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kernel_stub.kernel import MS, Kernel
-from kernel_stub.sync import Future, Mutex, WaitQueue, Work
+from kernel_stub.sync import Future, Mutex, ReadersLock, StealableMutex, WaitQueue, Work
 from tests.kernel_stub.world import World
 
 
@@ -151,6 +151,80 @@ def test_mutex_cannot_be_overtaken_between_release_and_hand_over(world: World, k
     kernel.spawn(holder("modest", 1), "modest")
     world.settle()
     assert seen == ["greedy", "modest", "greedy", "greedy"]
+
+
+# -- StealableMutex (linux-aer-errata.md 6.2) ----------------------------------------------------
+class Struggle:
+    """``greedy`` takes the lock three times, asleep while it holds it; ``modest`` wants it once."""
+
+    def __init__(self, world: World, kernel: Kernel, *, realtime: str = "") -> None:
+        self.lock = StealableMutex(kernel, "lock")
+        self.kernel = kernel
+        self.seen: list[str] = []
+        kernel.spawn(self.take("greedy", 3), "greedy", realtime=realtime == "greedy")
+        kernel.spawn(self.take("modest", 1), "modest", realtime=realtime == "modest")
+        world.settle(100)
+
+    async def take(self, name: str, times: int) -> None:
+        for _ in range(times):
+            async with self.lock:
+                self.seen.append(f"{name}+")
+                await self.kernel.sleep(MS)
+            self.seen.append(f"{name}-")
+
+
+def test_a_released_lock_is_stolen_once_and_then_promised(world: World, kernel: Kernel) -> None:
+    struggle = Struggle(world, kernel)
+    assert struggle.seen == ["greedy+", "greedy-", "greedy+", "greedy-", "modest+", "modest-", "greedy+", "greedy-"]
+    assert struggle.lock.owner is None
+    assert not struggle.lock.waiters
+
+
+def test_a_waiter_on_another_processor_may_get_it_at_once(world: World, kernel: Kernel) -> None:
+    kernel.choose = lambda label, ways: int("gets lock at once" in label)
+    assert Struggle(world, kernel).seen[:4] == ["greedy+", "greedy-", "modest+", "modest-"]
+
+
+def test_an_interrupt_thread_runs_before_the_task_that_woke_it(world: World, kernel: Kernel) -> None:
+    seen = Struggle(world, kernel, realtime="modest").seen
+    assert seen[:3] == ["greedy+", "modest+", "greedy-"]
+
+
+def test_a_lock_is_not_given_to_a_task_that_is_gone(world: World, kernel: Kernel) -> None:
+    lock = StealableMutex(kernel, "lock")
+    seen: list[str] = []
+
+    async def hold(name: str, ms: int) -> None:
+        async with lock:
+            seen.append(name)
+            await kernel.sleep(ms * MS)
+
+    kernel.spawn(hold("first", 2), "first")
+    dead = kernel.spawn(hold("dead", 1), "dead")
+    kernel.spawn(hold("third", 1), "third")
+    kernel.run()
+    dead.done = True
+    world.settle(50)
+    assert seen == ["first", "third"]
+
+
+def test_readers_are_waited_for_and_never_wait(world: World, kernel: Kernel) -> None:
+    lock, seen = ReadersLock(kernel, "bus_sem"), []
+    lock.down_read()
+    lock.down_read()
+
+    async def write() -> None:
+        await lock.down_write()
+        seen.append("written")
+
+    kernel.spawn(write(), "writer")
+    kernel.run()
+    lock.up_read()
+    kernel.run()
+    assert not seen
+    lock.up_read()
+    kernel.run()
+    assert seen == ["written"]
 
 
 def test_double_acquisition_is_found_at_once(world: World, kernel: Kernel) -> None:
