@@ -137,7 +137,7 @@ class _Performance:
                 dev.reset_methods = (request.method,)
             rc, _ = await reset_function(core, dev)
         if request.said:
-            self.machine.kernel.printk(WARNING, f"{request.said} rc={-rc}")
+            self.machine.kernel.printk(WARNING, f"{request.said} rc={int(rc < 0)}")  # of the shell's echo
 
 
 def perform(machine: Machine, case: Case, choose: Choose | None = None) -> Seen:
