@@ -151,6 +151,7 @@ class StealableMutex:
             self.owner = task
             return
         self.waiters.append(task)
+        self._queued(task)
         while True:
             task.waiting_on = f"{self.name} held by {self.owner.name}" if self.owner else self.name
             await park()
@@ -162,6 +163,9 @@ class StealableMutex:
                 self.owner = task
                 return
             self.marked = self.waiters[0] is task
+
+    def _queued(self, task: Task) -> None:
+        """``task`` waits from now on; a mutex promises it nothing yet."""
 
     def release(self) -> None:
         """Let go: the lock is free, or goes to a waiter that was promised it."""
@@ -203,6 +207,31 @@ class StealableMutex:
     ) -> None:
         self.release()
         await self.yield_to_waiter()
+
+
+class RwSem(StealableMutex):
+    """``struct rw_semaphore`` taken for writing only: an interrupt thread is promised it as soon as it is first.
+
+    A waiter that was handed the lock and has not run yet still stands before whoever comes (xen-pci-errata.md ORD-2).
+    """
+
+    __slots__ = ()
+
+    def _queued(self, task: Task) -> None:
+        if task.realtime and self.waiters[0] is task and not self.woken:
+            self.marked = True
+
+
+class NoLock:
+    """Nobody waits: what takes the place of a lock that a profile does without."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> NoLock:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
 
 
 Lock = Mutex | StealableMutex

@@ -20,7 +20,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import Lock, WaitQueue
+from kernel_stub.sync import Lock, NoLock, RwSem, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -46,6 +46,8 @@ class Pciback:
         self.slots: dict[Sbdf, PcistubDevice] = {}
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
+        # D1: one lock for all guests, held while one of them is asked and while a device is put back
+        self.assignments: RwSem | NoLock = RwSem(kernel, "pcistub_sem") if profile.has(Defect.D1) else NoLock()
         self.reset_lock: Callable[[PciDev], Lock] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
         self._number = 0

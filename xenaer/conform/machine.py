@@ -36,6 +36,7 @@ from xenaer.simulation.world import World
 
 NS_PER_S = 1_000_000_000
 BOOT_NS = 60 * NS_PER_S
+XEN_MACHINES = "xen-"  # hosts of the recordings of a real Xen (``xen_machine``)
 UNREACHABLE = {"command": "0xffff", "status": "0xffff"}
 
 
@@ -189,21 +190,15 @@ class Machine:
     def set_register(self, sbdf: Sbdf, name: str, value: int) -> None:
         """Give a register a value, past its write masks. Raises UnsupportedError for one that is not there."""
         dev, function = self.device(sbdf), self.hierarchy.functions[sbdf]
-        layout, register, size, shift = REGISTERS[name]
-        base = {EXP: dev.exp, AER: dev.aer}.get(layout, 0)
-        if layout in (EXP, AER) and not base:
-            raise UnsupportedError(f"{sbdf} has no register {name}")
-        function.config.poke(base + register + shift, size, value)
+        set_named_register(function, dev, name, value)
 
     def _set_counters(self, sbdf: Sbdf, counters: dict[str, Any]) -> None:
         info = self.device(sbdf).aer_info
         if info is None:
             raise UnsupportedError(f"{sbdf} has no AER counters")
         for file, value in counters.items():
-            if file in ROOT_FILES:
-                info.stats.root[ROOT_FILES[file]] = value
-            elif file in DEVICE_FILES:
-                _set_file(info, file, value)
+            if file in (*ROOT_FILES, *DEVICE_FILES):
+                set_counter_file(info, file, value)
             else:
                 raise UnsupportedError(f"{sbdf}: counter file {file!r}")
 
@@ -223,8 +218,17 @@ def _folder() -> Path:
 
 
 def machine_names() -> list[str]:
-    """Machines that are described: the files of ``hosts/recorded``."""
-    return sorted(file.stem for file in _folder().glob("*.yaml"))
+    """Machines without Xen that are described in ``hosts/recorded``."""
+    return sorted(file.stem for file in _folder().glob("*.yaml") if not file.stem.startswith(XEN_MACHINES))
+
+
+def set_named_register(function: Function, dev: PciDev, name: str, value: int) -> None:
+    """Give a register of ``REGISTERS`` a value, past its write mask. Raises UnsupportedError if it is not there."""
+    layout, register, size, shift = REGISTERS[name]
+    base = {EXP: dev.exp, AER: dev.aer}.get(layout, 0)
+    if layout in (EXP, AER) and not base:
+        raise UnsupportedError(f"{dev.sbdf} has no register {name}")
+    function.config.poke(base + register + shift, size, value)
 
 
 def _function_image(function: Function) -> _FunctionImage:
@@ -283,7 +287,11 @@ _NUMBERS = {
 }
 
 
-def _set_file(info: AerInfo, file: str, counts: dict[str, int]) -> None:
+def set_counter_file(info: AerInfo, file: str, counts: Any) -> None:
+    """Give the counters of one sysfs file their values. Raises UnsupportedError for a name that is not there."""
+    if file in ROOT_FILES:
+        info.stats.root[ROOT_FILES[file]] = counts
+        return
     severity, _, array, total = DEVICE_FILES[file]
     for name, count in counts.items():
         if name == total:
