@@ -165,7 +165,6 @@ class XenPcibkDevice:
                 psdev.young_since = None
             self.pciback.progress.wake_all()
             await self.dev.switch_state(S.CONNECTED)
-        self.printk(DEBUG, f"Connected? {int(self.channel is None)}")
 
     async def _closing(self, state: XenbusState) -> None:
         """B10, B11."""
@@ -194,6 +193,7 @@ class XenPcibkDevice:
             await self._map_and_bind(gref, port)
         self.printk(DEBUG, "Connecting...")
         await self._introduce(S.CONNECTED)
+        self.printk(DEBUG, "Connected? 0")
         self.kernel.trace("pciback.connect", self.pciback.guest_name(self.domid), gref, port)
 
     async def _frontend_config(self) -> tuple[int, int]:
@@ -367,8 +367,16 @@ class XenPcibkDevice:
     async def _remove(self, number: int) -> None:
         sbdf = await self._departing(number)
         if sbdf is not None:
+            self._say_removing(sbdf)
             # In hardened the toolstack resets next, when the guest's DMA is blocked too (errata 9.2 no. 13).
             await self._unexport(sbdf, stub_resets=self.pciback.profile.hardened)
+
+    def _say_removing(self, sbdf: Sbdf) -> None:
+        """The address that the guest has for the device."""
+        address = self.vbus.guest_address(sbdf)
+        if address is not None:
+            domain, bus, devfn = address
+            self.printk(DEBUG, f"removing dom {domain:x} bus {bus:x} slot {devfn >> 3:x} func {devfn & 7:x}")
 
     async def _departing(self, number: int) -> Sbdf | None:
         """Machine address of entry ``dev-N``, if it is one of ours."""

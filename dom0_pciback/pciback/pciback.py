@@ -136,12 +136,14 @@ class Pciback:
         waits for an operator's reset; one whose reset fails becomes faulty (D25).
         """
         failed = ""
-        async with psdev.dev.device_lock:
+        async with psdev.dev.device_lock, self.assignments:
             if not (psdev.clean or psdev.faulty or stub_resets):
                 offered = has_reset_method(self.core, psdev.dev)
                 rc, _ = await reset_function_locked(self.core, psdev.dev)
                 failed = f"reset failed ({rc})" if rc and offered else ""
                 psdev.restore_seized()
+            if not self.profile.hardened:
+                psdev.say_interrupt_off()
             psdev.disable_msi()
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
         if failed and not self.profile.has(Defect.D25):
