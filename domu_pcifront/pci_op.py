@@ -35,7 +35,6 @@ class PciOps:
         schedule_aer: Callable[[], None],
         *,
         recheck_on_timeout: bool = True,
-        log_polls: bool = False,
     ) -> None:
         self.kernel = kernel
         self.channel = channel
@@ -43,7 +42,7 @@ class PciOps:
         self.events = events
         self.schedule_aer = schedule_aer
         self.recheck_on_timeout = recheck_on_timeout
-        self.log_polls = log_polls
+        self.log_polls = False
         self.lock = Mutex(kernel, "sh_info_lock")
         self._timeout = timing.config_timeout_ms * MS
         self._poll = timing.config_poll_ms * MS

@@ -108,7 +108,13 @@ class Pcifront:
     def _start_channel(self, link: Link) -> None:
         channel = Channel(link, self.page, crossing="D6" in self.defects)
         self.events = EventChannel(self.kernel, channel, lambda: None)
-        self.service = AerService(self.kernel, channel, self.bus.driver_of, call_missing="D14" in self.defects)
+        self.service = AerService(
+            self.kernel,
+            channel,
+            self.bus.driver_of,
+            call_missing="D14" in self.defects,
+            answer_late="D10" in self.defects,
+        )
         self.events.handler = self.service.schedule
         self.ops = PciOps(
             self.kernel,
@@ -117,8 +123,8 @@ class Pcifront:
             self.timing,
             self.service.schedule,
             recheck_on_timeout="D7" not in self.defects,
-            log_polls=self.plain_linux,
         )
+        self.ops.log_polls = self.plain_linux
         channel.on_close = self._channel_lost
         self.on_channel(self.events)
 

@@ -18,12 +18,18 @@ from kernel_stub.kernel import Kernel, Task, park
 class WaitQueue:
     """``wait_queue_head_t``: tasks sleep until ``wake_all``; the condition is the caller's business."""
 
-    __slots__ = ("kernel", "name", "waiters")
+    __slots__ = ("kernel", "lost", "name", "waiters")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.kernel = kernel
         self.name = name
         self.waiters: list[Task] = []
+        self.lost: list[Task] = []  # sleep on, and are not on the list any more
+
+    def reinitialise(self) -> None:
+        """``init_waitqueue_head`` while tasks sleep here: no wake-up reaches them, only their deadline does."""
+        self.lost += self.waiters
+        self.waiters = []
 
     def wake_all(self) -> None:
         """Make every waiter ready; they test their conditions again."""
@@ -44,9 +50,10 @@ class WaitQueue:
         return bool(await park())
 
     def _expire(self, task: Task) -> None:
-        if task in self.waiters:
-            self.waiters.remove(task)
-            self.kernel.wake(task, False)
+        for sleepers in (self.waiters, self.lost):
+            if task in sleepers:
+                sleepers.remove(task)
+                self.kernel.wake(task, False)
 
     async def wait_until(self, condition: Callable[[], bool], deadline: int | None = None) -> bool:
         """``wait_event_timeout``: sleep until ``condition()`` is true; False if ``deadline`` came first."""

@@ -11,7 +11,7 @@ from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers
 from dom0_pciback.pciback.ask import Budget, ask
 from dom0_pciback.pciback.pciback import Pciback
-from dom0_pciback.pciback.profile import Decision, Defect, Situation, Table, decide
+from dom0_pciback.pciback.profile import Decision, Situation, Table, decide
 from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
 from protocol.ers import ChannelState, Phase

@@ -105,11 +105,19 @@ class Pciback:
         psdev = PcistubDevice(self.core, dev, self._number, hardened=self.profile.hardened)
         self._number += 1
         self.slots[dev.sbdf] = psdev
+        if self.profile.has(Defect.D5):
+            self._forget_waiters()
         self._enable_bridges(dev)
         await reset_function_locked(self.core, dev)
         psdev.restore_seized()
         self.kernel.trace("pciback.seize", dev.name)
         return 0
+
+    def _forget_waiters(self) -> None:
+        """``init_waitqueue_head`` of the one queue of all guests, under those who sleep on it."""
+        for pdev in self.guests.values():
+            if pdev.worker is not None:
+                pdev.worker.events.answered.reinitialise()
 
     def _enable_bridges(self, dev: PciDev) -> None:
         """What ``pci_enable_device`` does to the bridges above; ``hardened`` has a restore bring it back (H18)."""

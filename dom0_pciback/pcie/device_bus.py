@@ -32,8 +32,8 @@ class DeviceBus:
     """All device models of a host and one link per domain.
 
     ``resolve`` and ``guest_devfn`` translate between a guest's addresses and the machine's; pciback sets them.
-    ``keeps_mappings``: a guest's processors reach a BAR for as long as it is theirs to pciback, whatever the IOMMU says,
-    which stands in the way of DMA alone (profile ``linux``).
+    ``keeps_mappings``: a guest's processors reach a BAR for as long as pciback says that it is theirs; the IOMMU
+    stands in the way of DMA alone (profile ``linux``).
     """
 
     def __init__(self, kernel: Kernel, hierarchy: Hierarchy, iommu: Iommu, *, keeps_mappings: bool = False) -> None:

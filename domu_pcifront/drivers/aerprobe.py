@@ -80,7 +80,8 @@ class AerProbe(PciDriver):
         header = await self.dev.read_config(EXTENDED, 4)
         self._aer = EXTENDED if header & 0xFFFF == AER.cap_id else 0
         if self._aer:
-            self._saved = {reg: await self.dev.read_config(self._aer + reg, 4) for reg in AER_RESTORED}
+            offsets = [self._aer + reg for reg in AER_RESTORED]
+            self._saved = {offset: await self.dev.read_config(offset, 4) for offset in offsets}
 
     async def remove(self) -> None:
         """Switch the device off; after a ``slot_reset``, which enabled it again, that takes no effect."""
@@ -135,8 +136,8 @@ class AerProbe(PciDriver):
         """The AER part of ``pci_restore_state``: status cleared, masks and severity written back."""
         for reg in AER_CLEARED if self._aer else ():
             await self.dev.write_config(self._aer + reg, 4, await self.dev.read_config(self._aer + reg, 4))
-        for reg, value in self._saved.items():
-            await self.dev.write_config(self._aer + reg, 4, value)
+        for offset, value in self._saved.items():
+            await self.dev.write_config(offset, 4, value)
 
     def _vote(self, option: str) -> int:
         value = self.options[option]

@@ -42,7 +42,8 @@ MARKS = ("inject", "guest_driver", "guest_config")  # keys that no other kind of
 NEEDED = ("case", "before")
 SHAPES: dict[str, type | tuple[type, ...]] = {
     "case": str, "guest_config": list, "guest_driver": str, "domid": str, "pre": dict, "before": dict, "inject": dict,
-    "actions": list, "watched_s": (int, float), "summary": dict, "after": dict, "dom0_dmesg": list, "domU_console": list,
+    "actions": list, "watched_s": (int, float), "summary": dict, "after": dict, "dom0_dmesg": list,
+    "domU_console": list,
 }  # fmt: skip
 WATCHED_S = 10.0  # of a case that does not say how long it was watched
 _BACKEND = re.compile(r"/local/domain/0/backend/pci/(\d+)")

@@ -10,7 +10,6 @@ from typing import Any
 from dom0_pciback.pciback.ask import OP_OF_PHASE
 from dom0_pciback.pciback.profile import DEFAULT_RESULT
 from protocol.ers import ChannelState, ErsResult, Phase
-from protocol.ports import Record
 from xenaer.conform.xen_case import XenCase
 from xenaer.conform.xen_perform import XenSeen
 

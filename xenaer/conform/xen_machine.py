@@ -136,7 +136,7 @@ def _guests(case: XenCase) -> list[GuestSpec]:
         return []
     return [
         GuestSpec(
-            plan.name, plan.type, plan.memory_mb, plan.vcpus, _devices(plan, case), policy="ignore",
+            plan.name, "hvm" if plan.hvm else "pv", plan.memory_mb, plan.vcpus, _devices(plan, case), policy="ignore",
             on_crash="preserve", front=plan.front,
         )
     ]  # fmt: skip

@@ -114,13 +114,11 @@ class _Performance:
         paths = [BACKEND_ROOT]
         if self.case.guest is not None:
             device = f"/local/domain/{self.case.domid}/device"
-            paths.append(device if self.case.guest.type == "hvm" else f"{device}/pci")
+            paths.append(device if self.case.guest.hvm else f"{device}/pci")
         return [line for path in paths for line in xenstore_ls(xs, path).splitlines()]
 
     def _registers(self) -> list[str]:
-        return [
-            xen_registers.show(self.machine.function(sbdf), tuple(values)) for sbdf, values in self.case.registers
-        ]
+        return [xen_registers.show(self.machine.function(sbdf), tuple(values)) for sbdf, values in self.case.registers]
 
     def _counters(self) -> list[str]:
         wanted = self.case.counters or {sbdf: {} for sbdf, _ in self.case.registers}

@@ -16,12 +16,12 @@ from protocol.registers import Layout
 
 
 class Field(NamedTuple):
-    """One ``name=``: ``count`` registers of ``size`` bytes, side by side from ``offset`` on."""
+    """One ``name=``: ``times`` registers of ``size`` bytes, side by side from ``offset`` on."""
 
     layout: type[Layout]
     offset: int
     size: int
-    count: int = 1
+    times: int = 1
 
 
 FIELDS: dict[str, Field] = {
@@ -59,7 +59,7 @@ def show(function: Function, names: tuple[str, ...]) -> str:
     for name in names:
         field = FIELDS[name]
         at, peek = _offset(function, field), function.config.peek
-        dwords = [f"{peek(at + field.size * index, field.size):0{2 * field.size}x}" for index in range(field.count)]
+        dwords = [f"{peek(at + field.size * index, field.size):0{2 * field.size}x}" for index in range(field.times)]
         shown.append(f"{name}={','.join(dwords)}")
     return " ".join(shown)
 
@@ -68,7 +68,7 @@ def set_registers(function: Function, values: dict[str, tuple[int, ...]]) -> Non
     """Give the registers of a line their values, past the write masks."""
     for name, dwords in values.items():
         field = FIELDS[name]
-        for index, dword in enumerate(dwords[: field.count]):
+        for index, dword in enumerate(dwords[: field.times]):
             function.config.poke(_offset(function, field) + field.size * index, field.size, dword)
 
 

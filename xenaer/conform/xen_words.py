@@ -27,7 +27,7 @@ class GuestPlan(NamedTuple):
     """The guest of a case: ``devices`` are (address, permissive); ``front``: it has pcifront."""
 
     name: str
-    type: str = "pv"
+    hvm: bool = False
     memory_mb: int = 256
     vcpus: int = 1
     devices: tuple[tuple[str, bool], ...] = ()
@@ -78,8 +78,8 @@ def parse_guest(lines: list[str]) -> GuestPlan:
         raise ValueError("the guest has no name")
     devices = tuple(_device(text) for text in _QUOTED.findall(given.get("pci", "")))
     front = "lab.front=no" not in given.get("extra", "")
-    numbers = [_number(key, given.get(key, default)) for key, default in (("memory", "256"), ("vcpus", "1"))]
-    return GuestPlan(_text(given["name"]), kind, *numbers, devices, front)
+    memory, vcpus = (_number(key, given.get(key, default)) for key, default in (("memory", "256"), ("vcpus", "1")))
+    return GuestPlan(_text(given["name"]), kind == "hvm", memory, vcpus, devices, front)
 
 
 def _text(value: str) -> str:
