@@ -169,7 +169,9 @@ class StealableMutex:
                 self.waiters.remove(task)
                 self.owner = task
                 return
-            self.marked = self.waiters[0] is task
+            late = self.owner.realtime and not task.realtime
+            in_time = not (late and self.kernel.choose(f"{task.name} comes too late to be promised {self.name}", 2))
+            self.marked = self.waiters[0] is task and in_time
 
     def _queued(self, task: Task) -> None:
         """``task`` waits from now on; a mutex promises it nothing yet."""

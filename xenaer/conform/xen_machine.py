@@ -40,6 +40,9 @@ class XenMachine:
 
     def __init__(self, case: XenCase, seed: int) -> None:
         self.host = replace(_machine(_kind(case)), guests=_guests(case))
+        for bdf, _ in case.guest.devices if case.guest is not None else ():
+            if self.host.function(bdf) is None:
+                raise UnsupportedError(f"the guest has no {bdf}: the machine has no such function")
         self.system = system = SimSystem(self.host, seed, boot=False)
         system.advance(DOM0_BOOT_MS)
         self.dom0 = system.dom0
@@ -72,15 +75,16 @@ class XenMachine:
         self.function(sbdf)
         return self.dom0.core.devices[sbdf]
 
-    def named(self, name: str, port: Sbdf) -> Sbdf:
-        """The function that the monitor calls ``name``; one that no description names is the last below ``port``."""
-        for spec in self.host.functions:
-            if spec.name == name:
-                return Sbdf.parse(spec.bdf)
-        below = self.function(port).children
+    def named(self, name: str, port: Sbdf | None) -> Sbdf:
+        """The function that the monitor calls ``name``.
+
+        Of an injection, ``port`` tells where it is; the recordings do not say how the monitor calls each function.
+        """
+        known = [Sbdf.parse(spec.bdf) for spec in self.host.functions if spec.name == name]
+        below = [child.sbdf for child in self.function(port).children] if port is not None else known
         if not below:
             raise UnsupportedError(f"the machine has no device {name!r}")
-        return below[-1].sbdf
+        return known[0] if known and known[0] in below else below[-1]
 
     # -- to the start of a case ------------------------------------------------------------------
     def _wire_interrupts(self) -> None:

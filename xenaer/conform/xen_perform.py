@@ -55,7 +55,7 @@ class _Performance:
         for command in self.case.pre:
             self._do(command, wait=True)
         begin, mark = self.world.now(), len(self.system.parts.records)
-        self._do(inject)
+        self._inject(inject, self.case.port)
         for at_s, commands in sorted(self.case.actions, key=lambda action: action[0]):
             self._until(begin, at_s)
             for command in commands:
@@ -77,8 +77,8 @@ class _Performance:
             case XlCommand():
                 self._xl(list(command.words), wait=wait)
 
-    def _inject(self, inject: Inject) -> None:
-        sbdf = self.machine.named(inject.name, self.case.port)
+    def _inject(self, inject: Inject, port: Sbdf | None = None) -> None:
+        sbdf = self.machine.named(inject.name, port)
         hierarchy = self.machine.dom0.hierarchy
         assert hierarchy is not None
         try:
