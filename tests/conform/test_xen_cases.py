@@ -11,8 +11,9 @@ import pytest
 
 from xenaer.conform.case import read_json
 from xenaer.conform.run import Outcome
-from xenaer.conform.xen_case import OUTPUTS, XenCase, read_xen_case
+from xenaer.conform.xen_case import XenCase, read_xen_case
 from xenaer.conform.xen_compare import differing, explained, recorded_keys
+from xenaer.conform.xen_keys import OUTPUTS
 from xenaer.conform.xen_perform import perform
 from xenaer.conform.xen_run import XenConformity, is_racy
 

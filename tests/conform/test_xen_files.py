@@ -10,18 +10,9 @@ import pytest
 
 from protocol.ids import Sbdf
 from xenaer.cli import main
-from xenaer.conform.xen_words import (
-    Inject,
-    SetPci,
-    XlCommand,
-    parse_counters,
-    parse_driver,
-    parse_guest,
-    parse_monitor,
-    parse_node,
-    parse_registers,
-    parse_shell,
-)
+from xenaer.conform.xen_commands import Inject, SetPci, XlCommand, parse_monitor, parse_shell
+from xenaer.conform.xen_registers import parse_counters, parse_registers
+from xenaer.conform.xen_words import parse_driver, parse_guest, parse_node
 
 CASES = Path(__file__).parents[1] / "recorded" / "xen"
 FATAL = CASES / "fatal-reset-none.json"
@@ -110,7 +101,10 @@ def test_mistakes_name_file_key_and_what_is_allowed(
         ({"inject": {}}, "nothing is injected"),
         ({"before": {"regs": ["00:1c.0 cmd=0507"]}}, "the machine has no function 0000:00:1c.0"),
         ({"before": {"regs": ["00:04.0 cmdd=0507"]}}, "before.regs: no register 'cmdd'"),
-        ({"guest_config": ['name="g"', 'pci=["09:00.0"]']}, "the guest has no 0000:09:00.0: the machine has no such function"),
+        (
+            {"guest_config": ['name="g"', 'pci=["09:00.0"]']},
+            "the guest has no 0000:09:00.0: the machine has no such function",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_expressed_is_unsupported(
@@ -170,7 +164,7 @@ def test_shell(text: str, found: list[Any]) -> None:
 
 
 def test_a_register_that_has_no_name_is_an_error() -> None:
-    with pytest.raises(ValueError, match="register 'CAP_EXP\\+ff.w'; allowed: 4, 3e"):
+    with pytest.raises(ValueError, match=r"register 'CAP_EXP\+ff\.w'; allowed: 4, 3e"):
         parse_shell("setpci -s 01:00.0 CAP_EXP+ff.w=1", "g")
 
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from xenaer.conform import case as linux
 from xenaer.conform import xen_case as xen
+from xenaer.conform import xen_keys
 from xenaer.conform.compare import comparable
 from xenaer.conform.run import Conformity, Outcome
 from xenaer.conform.xen_compare import recorded_keys
 from xenaer.conform.xen_run import XenConformity
 
-OUTPUTS = (*linux.OUTPUTS, *xen.OUTPUTS)
+OUTPUTS = (*linux.OUTPUTS, *xen_keys.OUTPUTS)
 
 
 class Loaded(NamedTuple):
@@ -29,7 +30,7 @@ class Conform:
 
     def __init__(self, fields: Sequence[str], interleavings: int) -> None:
         self._fields = [field for field in fields if field in linux.OUTPUTS]
-        self._xen_fields = [field for field in fields if field in xen.OUTPUTS]
+        self._xen_fields = [field for field in fields if field in xen_keys.OUTPUTS]
         self._linux = Conformity(self._fields, interleavings)
         self._xen = XenConformity(self._xen_fields, interleavings)
 
@@ -52,6 +53,6 @@ class Conform:
         """What goes into a file: the input keys of the case, and what the emulation gives."""
         case = loaded.case
         if isinstance(case, xen.XenCase):
-            return xen.inputs(case) | xen.selected(emitted, self._xen_fields)
+            return xen_keys.inputs(case.recorded) | xen_keys.selected(emitted, self._xen_fields)
         inputs = {key: case.recorded[key] for key in linux.INPUTS if key in case.recorded}
         return inputs | {key: value for key, value in emitted.items() if key in self._fields}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,33 +11,11 @@ from typing import Any, TypeVar
 from domu_pcifront.driver import check_options
 from protocol.ids import Sbdf
 from xenaer.conform.case import CaseError
-from xenaer.conform.xen_words import (
-    NO_GUEST,
-    Command,
-    GuestPlan,
-    Inject,
-    Node,
-    parse_counters,
-    parse_driver,
-    parse_guest,
-    parse_monitor,
-    parse_node,
-    parse_registers,
-    parse_shell,
-)
+from xenaer.conform.xen_commands import Command, Inject, parse_monitor, parse_shell
+from xenaer.conform.xen_registers import parse_counters, parse_registers
+from xenaer.conform.xen_words import NO_GUEST, GuestPlan, Node, parse_driver, parse_guest, parse_node
 from xenaer.yaml_lines import closest
 
-# what a reproduction may read
-INPUTS = (
-    "case", "title", "machine", "guest_new", "guest_config", "domid", "guest_driver", "guest_command", "pre", "before",
-    "shared_page_before", "inject", "actions", "watched_s",
-)  # fmt: skip
-# what it is compared in, as paths into the file
-OUTPUTS = (
-    "summary.callbacks", "summary.pciback_steps", "summary.verdict", "summary.aerState",
-    "summary.guest_in_xl_list_after", "summary.guest_state_after", "dom0_dmesg", "domU_console", "after.xenstore",
-    "after.regs", "after.aer_stats",
-)  # fmt: skip
 MARKS = ("inject", "guest_driver", "guest_config")  # keys that no other kind of case has
 NEEDED = ("case", "before")
 SHAPES: dict[str, type | tuple[type, ...]] = {
@@ -200,26 +178,6 @@ class _Reader:
             self.problem(f"{key}.kind", f"unknown; {closest(str(action.get('kind')), ('monitor', 'dom0 shell'))}")
             return
         case.actions.append((float(action["at_s"]), commands))
-
-
-def inputs(case: XenCase) -> dict[str, Any]:
-    """The input keys of the file, without what the recorded machine answered to an injection."""
-    given = {key: case.recorded[key] for key in INPUTS if key in case.recorded}
-    if isinstance(given.get("inject"), dict):
-        given["inject"] = {key: value for key, value in given["inject"].items() if key != "answer"}
-    return given
-
-
-def selected(emitted: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """The emitted keys of ``fields``, nested as in a file."""
-    found: dict[str, Any] = {}
-    for key in fields:
-        group, dot, name = key.partition(".")
-        if dot:
-            found.setdefault(group, {})[name] = emitted[group][name]
-        else:
-            found[key] = emitted[key]
-    return found
 
 
 def leftover_domains(case: XenCase) -> list[Node]:

@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import Any
 
 from xenaer.conform.compare import explain
-from xenaer.conform.xen_case import OUTPUTS
 from xenaer.conform.xen_emit import DOM0_LINES, GUEST_LINES, NOT_RECORDED
+from xenaer.conform.xen_keys import OUTPUTS
 
 _STAMP = re.compile(r"\[ *\d+\.\d+\] ")
 _REPEATED = re.compile(r" ?\(x\d+\)$")

@@ -16,8 +16,8 @@ from xenaer.conform import xen_registers
 from xenaer.conform.machine import set_named_register
 from xenaer.conform.steps import UnsupportedError
 from xenaer.conform.xen_case import XenCase
+from xenaer.conform.xen_commands import Command, Inject, SetPci, XlCommand
 from xenaer.conform.xen_machine import XenMachine
-from xenaer.conform.xen_words import Command, Inject, SetPci, XlCommand
 from xenaer.simulation import SimError
 
 

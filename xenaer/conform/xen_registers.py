@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, AerStats, device_file, root_file
 from dom0_pciback.pcie.function import Function
+from protocol.ids import Sbdf
 from protocol.layout_aer import AER
 from protocol.layout_header import HEADER, TYPE0, TYPE1
 from protocol.layout_pcie import EXP
@@ -81,3 +82,35 @@ def show_counters(name: str, file: str, stats: AerStats) -> str:
 def counter_files(*, root: bool) -> tuple[str, ...]:
     """The files of a function, in the order of the recordings."""
     return (*DEVICE_FILES, *(ROOT_FILES if root else ()))
+
+
+# -- from lines ----------------------------------------------------------------------------------
+def parse_registers(line: str) -> tuple[Sbdf, dict[str, tuple[int, ...]]]:
+    """``BUS:SLOT.F name=hex[,hex] ...``: the function and the values of each name."""
+    address, *fields = line.split()
+    values: dict[str, tuple[int, ...]] = {}
+    for item in fields:
+        name, equals, text = item.partition("=")
+        try:
+            values[name] = tuple(int(dword, 16) for dword in text.split(","))
+        except ValueError:
+            raise ValueError(f"{item!r} is no register value") from None
+        if not equals:
+            raise ValueError(f"{item!r} is no register value")
+    return Sbdf.parse(address), values
+
+
+def parse_counters(line: str) -> tuple[Sbdf, str, Any]:
+    """``BDF FILE: ...``: the function, the sysfs file, and a number or a map of names to numbers."""
+    head, colon, text = line.partition(": ")
+    address, _, file = head.partition(" ")
+    words = text.split()
+    if not colon or not file or not words:
+        raise ValueError(f"{line!r} is no counter line")
+    sbdf = Sbdf.parse(address)
+    numbers = [word for word in words if word.isdecimal()]
+    if len(words) == 1 and numbers:
+        return sbdf, file, int(words[0])
+    if len(words) != 2 * len(numbers):
+        raise ValueError(f"{line!r} is no counter line")
+    return sbdf, file, {words[i]: int(words[i + 1]) for i in range(0, len(words), 2)}

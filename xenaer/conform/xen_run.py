@@ -11,9 +11,10 @@ from kernel_stub.kernel import Choose
 from xenaer.conform.explore import explore
 from xenaer.conform.run import INTERLEAVINGS, Outcome
 from xenaer.conform.steps import UnsupportedError
-from xenaer.conform.xen_case import OUTPUTS, XenCase
+from xenaer.conform.xen_case import XenCase
 from xenaer.conform.xen_compare import differing, explained
 from xenaer.conform.xen_emit import emit
+from xenaer.conform.xen_keys import OUTPUTS
 from xenaer.conform.xen_perform import perform
 
 # cases whose order of independent tasks was not deterministic: several errors, or a detach or destroy meanwhile
