@@ -83,6 +83,8 @@ def test_inputs_alone_are_performed_and_written(capsys: pytest.CaptureFixture[st
         ({"before": {"regs": []}}, "before.regs: is missing: its first line names the port"),
         ({"before": {"xenstore": 3}}, "before.xenstore: must be a list of text"),
         ({"before": None}, "before: is missing"),
+        ({"watched_s": 1e308}, "watched_s: must be from 0 to 86400 seconds, is 1e+308"),
+        ({"actions": [{"at_s": -1, "kind": "dom0 shell", "cmd": ""}]}, "actions[0].at_s: must be from 0 to 86400"),
         ({"domid": "first"}, "domid: must be a number above 0, is 'first'"),
     ],
 )  # fmt: skip
@@ -99,6 +101,10 @@ def test_mistakes_name_file_key_and_what_is_allowed(
     ("changes", "text"),
     [
         ({"inject": {}}, "nothing is injected"),
+        (
+            {"before": {"regs": ["00:04.0 lnksta=2011"], "xenstore": ['/local//x = ""   (n0)']}},
+            "before.xenstore: /local//x: EINVAL: path '/local//x'",
+        ),
         ({"before": {"regs": ["00:1c.0 cmd=0507"]}}, "the machine has no function 0000:00:1c.0"),
         ({"before": {"regs": ["00:04.0 cmdd=0507"]}}, "before.regs: no register 'cmdd'"),
         (

@@ -23,6 +23,7 @@ SHAPES: dict[str, type | tuple[type, ...]] = {
     "actions": list, "watched_s": (int, float), "summary": dict, "after": dict, "dom0_dmesg": list,
     "domU_console": list,
 }  # fmt: skip
+SECONDS_MAX = 86_400
 WATCHED_S = 10.0  # of a case that does not say how long it was watched
 _BACKEND = re.compile(r"/local/domain/0/backend/pci/(\d+)")
 _DOMID = re.compile(r"/local/domain/([1-9]\d*)/device")
@@ -119,7 +120,7 @@ class _Reader:
                 self.problem("guest_driver", problem)
 
     def _before(self, case: XenCase) -> None:
-        before = self.data.get("before", {})
+        before = self.data.get("before") or {}
         for line in self._lines(before, "xenstore"):
             node = self._try("before.xenstore", parse_node, line)
             if node is not None:
@@ -161,7 +162,7 @@ class _Reader:
         case.pre = self._try("pre.cmd", lambda text: parse_shell(text, name), pre) or []
         for index, action in enumerate(self.data.get("actions") or []):
             self._action(case, f"actions[{index}]", action, name)
-        case.watched_s = float(self.data.get("watched_s", WATCHED_S))
+        case.watched_s = self._seconds("watched_s", self.data.get("watched_s", WATCHED_S))
         if case.inject is not None and not case.registers:
             self.problem("before.regs", "is missing: its first line names the port")
 
@@ -177,7 +178,13 @@ class _Reader:
         else:
             self.problem(f"{key}.kind", f"unknown; {closest(str(action.get('kind')), ('monitor', 'dom0 shell'))}")
             return
-        case.actions.append((float(action["at_s"]), commands))
+        case.actions.append((self._seconds(f"{key}.at_s", action["at_s"]), commands))
+
+    def _seconds(self, key: str, value: float) -> float:
+        if not 0 <= value <= SECONDS_MAX:
+            self.problem(key, f"must be from 0 to {SECONDS_MAX} seconds, is {value}")
+            return 0.0
+        return float(value)
 
 
 def leftover_domains(case: XenCase) -> list[Node]:

@@ -12,6 +12,7 @@ from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pcie.function import Function
 from hypervisor_stub.domains import Domain
+from hypervisor_stub.xenstore.errors import XenStoreError
 from protocol.ids import Sbdf
 from protocol.layout_pcie import EXP_LNKSTA_DLLLA
 from protocol.topology import AssignmentSpec, GuestDriverSpec, GuestSpec, HostSpec
@@ -22,7 +23,7 @@ from xenaer.conform.xen_case import XenCase, leftover_domains
 from xenaer.conform.xen_registers import FIELDS, set_registers
 from xenaer.conform.xen_words import GuestPlan, Node
 from xenaer.host import load_host
-from xenaer.simulation import SimSystem
+from xenaer.simulation import SimError, SimSystem
 
 HOTPLUG, NO_HOTPLUG = "xen-pciehp", "xen-noslots"  # files in hosts/recorded
 DOM0_BOOT_MS, CONNECT_MS = 3_000, 2_000
@@ -50,7 +51,7 @@ class XenMachine:
         domains = system.hypervisor.machine.domains
         domains.start_at(case.domid)
         self._write_nodes(leftover_domains(case))
-        system.ctl("hypervisor", "boot", [])
+        self._create_guest()
         system.advance(CONNECT_MS)
         self._write_nodes([node for node in case.nodes if not self._has(node.path)])
         self._order_nodes(case.nodes)
@@ -86,6 +87,12 @@ class XenMachine:
             raise UnsupportedError(f"the machine has no device {name!r}")
         return known[0] if known and known[0] in below else below[-1]
 
+    def _create_guest(self) -> None:
+        try:
+            self.system.ctl("hypervisor", "boot", [])
+        except SimError as error:
+            raise UnsupportedError(f"the guest cannot be created: {error}") from None
+
     # -- to the start of a case ------------------------------------------------------------------
     def _wire_interrupts(self) -> None:
         for psdev in self.dom0.pciback.slots.values():
@@ -98,8 +105,11 @@ class XenMachine:
     def _write_nodes(self, nodes: list[Node]) -> None:
         xs = self.system.hypervisor.machine.xs
         for node in nodes:
-            xs.write(node.path, node.value)
-            xs.conn.set_perms(0, node.path, list(node.perms))
+            try:
+                xs.write(node.path, node.value)
+                xs.conn.set_perms(0, node.path, list(node.perms))
+            except XenStoreError as error:
+                raise UnsupportedError(f"before.xenstore: {node.path}: {error}") from None
 
     def _order_nodes(self, nodes: list[Node]) -> None:
         """Children in the order of the listing, which is that of their creation on the recorded machine."""
