@@ -21,6 +21,7 @@ from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir
 
 S = XenbusState
 CONNECT_TIMEOUT_MS = 10_000
+EINVAL = 22
 DEFERRED_MS = 10  # until the backend has unmapped the page
 
 
@@ -38,6 +39,7 @@ class Pcifront:
         self.guest = guest
         self.timing = TimingSpec()
         self.defects: frozenset[str] = frozenset()
+        self.plain_linux = False  # log lines and leftovers of the real pcifront
         self.ops: PciOps | None = None
         self.events: EventChannel | None = None
         self.service: AerService | None = None
@@ -106,7 +108,13 @@ class Pcifront:
     def _start_channel(self, link: Link) -> None:
         channel = Channel(link, self.page, crossing="D6" in self.defects)
         self.events = EventChannel(self.kernel, channel, lambda: None)
-        self.service = AerService(self.kernel, channel, self.bus.driver_of, call_missing="D14" in self.defects)
+        self.service = AerService(
+            self.kernel,
+            channel,
+            self.bus.driver_of,
+            call_missing="D14" in self.defects,
+            answer_late="D10" in self.defects,
+        )
         self.events.handler = self.service.schedule
         self.ops = PciOps(
             self.kernel,
@@ -116,6 +124,7 @@ class Pcifront:
             self.service.schedule,
             recheck_on_timeout="D7" not in self.defects,
         )
+        self.ops.log_polls = self.plain_linux
         channel.on_close = self._channel_lost
         self.on_channel(self.events)
 
@@ -192,6 +201,8 @@ class Pcifront:
     async def remove(self) -> None:
         """F13: the device goes away; the page may still be mapped (8.3)."""
         await self.xenbus.unwatch(*self._watch)
+        if self.plain_linux:
+            self._say_removed()
         if self.ops is not None:
             await self.bus.remove_all()
             self.ops.channel.close()
@@ -201,6 +212,12 @@ class Pcifront:
             await self.rpc.call("evtchn_close", port)
         except RpcError as error:
             self.kernel.printk(INFO, f"{PREFIX} evtchn_close: {error}")
+
+    def _say_removed(self) -> None:
+        """Lines of the real one; its event channel is closed twice, and the second time fails with EINVAL."""
+        for text in ("xenbus: device forcefully removed from xenstore", "freeing pdev @ 0x0", "cleaning up root buses"):
+            self.kernel.printk(INFO, f"{PREFIX} {text}")
+        self.kernel.printk(ERR, f"{PREFIX} {EINVAL} freeing event channel {self._refs[1]}")
 
     async def _end_access(self, gref: int) -> None:
         """``gnttab_end_foreign_access``: while the backend has the page mapped it stays, and is tried again."""

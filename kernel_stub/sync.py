@@ -18,12 +18,18 @@ from kernel_stub.kernel import Kernel, Task, park
 class WaitQueue:
     """``wait_queue_head_t``: tasks sleep until ``wake_all``; the condition is the caller's business."""
 
-    __slots__ = ("kernel", "name", "waiters")
+    __slots__ = ("kernel", "lost", "name", "waiters")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.kernel = kernel
         self.name = name
         self.waiters: list[Task] = []
+        self.lost: list[Task] = []  # sleep on, and are not on the list any more
+
+    def reinitialise(self) -> None:
+        """``init_waitqueue_head`` while tasks sleep here: no wake-up reaches them, only their deadline does."""
+        self.lost += self.waiters
+        self.waiters = []
 
     def wake_all(self) -> None:
         """Make every waiter ready; they test their conditions again."""
@@ -44,9 +50,10 @@ class WaitQueue:
         return bool(await park())
 
     def _expire(self, task: Task) -> None:
-        if task in self.waiters:
-            self.waiters.remove(task)
-            self.kernel.wake(task, False)
+        for sleepers in (self.waiters, self.lost):
+            if task in sleepers:
+                sleepers.remove(task)
+                self.kernel.wake(task, False)
 
     async def wait_until(self, condition: Callable[[], bool], deadline: int | None = None) -> bool:
         """``wait_event_timeout``: sleep until ``condition()`` is true; False if ``deadline`` came first."""
@@ -148,6 +155,7 @@ class StealableMutex(Mutex):
             self.owner = task
             return
         self.waiters.append(task)
+        self._queued(task)
         while True:
             task.waiting_on = f"{self.name} held by {self.owner.name}" if self.owner else self.name
             await park()
@@ -158,7 +166,12 @@ class StealableMutex(Mutex):
                 self.waiters.remove(task)
                 self.owner = task
                 return
-            self.marked = self.waiters[0] is task
+            late = self.owner.realtime and not task.realtime
+            in_time = not (late and self.kernel.choose(f"{task.name} comes too late to be promised {self.name}", 2))
+            self.marked = self.waiters[0] is task and in_time
+
+    def _queued(self, task: Task) -> None:
+        """``task`` waits from now on; a mutex promises it nothing yet."""
 
     def release(self) -> None:
         """Let go: the lock is free, or goes to a waiter that was promised it."""
@@ -196,6 +209,31 @@ class StealableMutex(Mutex):
     ) -> None:
         self.release()
         await self.yield_to_waiter()
+
+
+class RwSem(StealableMutex):
+    """``struct rw_semaphore`` taken for writing only: an interrupt thread is promised it as soon as it is first.
+
+    A waiter that was handed the lock and has not run yet still stands before whoever comes (xen-pci-errata.md ORD-2).
+    """
+
+    __slots__ = ()
+
+    def _queued(self, task: Task) -> None:
+        if task.realtime and self.waiters[0] is task and not self.woken:
+            self.marked = True
+
+
+class NoLock:
+    """Nobody waits: what takes the place of a lock that a profile does without."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> NoLock:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
 
 
 class ReadersLock:

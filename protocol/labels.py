@@ -21,6 +21,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pciback.unexport": (),
     "pciback.connect": ("gref", "port"),
     "pciback.disconnect": ("reason",),
+    "pciback.call": ("phase", "state"),  # entry and return of a callback, as the kernel of the recordings calls it
+    "pciback.return": ("phase", "result"),
     "pciback.ask": ("phase", "state"),
     "pciback.answer": ("phase", "answer", "situation"),
     "pciback.kill": (),

@@ -14,7 +14,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
 from kernel_stub.kernel import DEBUG, INFO
 from kernel_stub.rpc import RpcError
-from kernel_stub.sync import Mutex
+from kernel_stub.sync import Mutex, NoLock
 from kernel_stub.xenbus_client import XenbusDevice
 from protocol.channel import Channel
 from protocol.ids import Sbdf
@@ -71,6 +71,17 @@ class XenPcibkDevice:
         """Log prefix of the xenbus device."""
         return f"xen-pciback pci-{self.domid}-0:"
 
+    @property
+    def going(self) -> bool:
+        """The connection is ending: the guest's end is gone, or a disconnect is under way."""
+        return self.lost or self.leaving
+
+    def serves_aer(self) -> bool:
+        """The guest has AER code: as it said at connection, or says now, which a real pciback believes (I26)."""
+        if self.pciback.profile.hardened or self.channel is None:
+            return self.aer_handler
+        return self.channel.page.test_bit(PCIB_AERHANDLER)
+
     def printk(self, level: int, text: str) -> None:
         """A line of this xenbus device."""
         self.kernel.printk(level, f"{self.name} {text}")
@@ -114,7 +125,7 @@ class XenPcibkDevice:
         elif state == S.INITIALISED:
             self.printk(DEBUG, "Reconfiguring device ...")
             await self._guarded(lambda: self._reconfigure(None))  # B5
-        elif state == S.RECONFIGURING:
+        elif state == S.RECONFIGURING and not self.pciback.profile.has(Defect.D22):
             await self._mark_departing()
 
     async def _setup(self) -> None:
@@ -165,7 +176,6 @@ class XenPcibkDevice:
                 psdev.young_since = None
             self.pciback.progress.wake_all()
             await self.dev.switch_state(S.CONNECTED)
-        self.printk(DEBUG, f"Connected? {int(self.channel is None)}")
 
     async def _closing(self, state: XenbusState) -> None:
         """B10, B11."""
@@ -194,6 +204,7 @@ class XenPcibkDevice:
             await self._map_and_bind(gref, port)
         self.printk(DEBUG, "Connecting...")
         await self._introduce(S.CONNECTED)
+        self.printk(DEBUG, "Connected? 0")
         self.kernel.trace("pciback.connect", self.pciback.guest_name(self.domid), gref, port)
 
     async def _frontend_config(self) -> tuple[int, int]:
@@ -266,8 +277,9 @@ class XenPcibkDevice:
             return
         channel, worker = self.channel, self.worker
         self.leaving = True
-        self._wake_askers()
-        async with self.aer_slot:  # whoever waits for an answer has been woken and leaves
+        if not self.pciback.profile.has(Defect.D2):
+            self._wake_askers()
+        async with NoLock() if self.pciback.profile.has(Defect.D2) else self.aer_slot:  # who was woken leaves
             self.channel = self.worker = None
             self.leaving = self.lost = False
         channel.close()
@@ -367,8 +379,16 @@ class XenPcibkDevice:
     async def _remove(self, number: int) -> None:
         sbdf = await self._departing(number)
         if sbdf is not None:
+            self._say_removing(sbdf)
             # In hardened the toolstack resets next, when the guest's DMA is blocked too (errata 9.2 no. 13).
             await self._unexport(sbdf, stub_resets=self.pciback.profile.hardened)
+
+    def _say_removing(self, sbdf: Sbdf) -> None:
+        """The address that the guest has for the device."""
+        address = self.vbus.guest_address(sbdf)
+        if address is not None:
+            domain, bus, devfn = address
+            self.printk(DEBUG, f"removing dom {domain:x} bus {bus:x} slot {devfn >> 3:x} func {devfn & 7:x}")
 
     async def _departing(self, number: int) -> Sbdf | None:
         """Machine address of entry ``dev-N``, if it is one of ours."""

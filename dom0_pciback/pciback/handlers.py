@@ -11,10 +11,9 @@ from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers
 from dom0_pciback.pciback.ask import Budget, ask
 from dom0_pciback.pciback.pciback import Pciback
-from dom0_pciback.pciback.profile import Decision, Defect, Situation, Table, decide
+from dom0_pciback.pciback.profile import Decision, Situation, Table, decide
 from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
-from kernel_stub.sync import Mutex
 from protocol.ers import ChannelState, Phase
 from protocol.layout_pcie import EXP, EXP_DEVSTA_FED, EXP_DEVSTA_NFED
 
@@ -42,7 +41,6 @@ class Callbacks:
         self.budget_ns = timing.aer_budget_ms * MS
         self.grace_ns = timing.connect_grace_ms * MS
         self.table = pciback.profile.table()
-        self.pcistub_sem = Mutex(self.kernel, "pcistub_sem")  # D1: one for all guests
         self.incident = 0
 
     def budget(self) -> Budget:
@@ -53,14 +51,22 @@ class Callbacks:
         self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table | None = None
     ) -> PhaseOutcome:
         """Put one phase to the owner of ``dev`` and carry out what the table says about the outcome."""
+        self._say_called(dev, phase)
+        return await self._decide(dev, phase, state, budget, table or self.table)
+
+    def _say_called(self, dev: PciDev, phase: Phase) -> None:
         self.kernel.printk(
             DEBUG, f"{dev.prefix}xen_pciback: {_NAME[phase]}(bus:{dev.sbdf.bus:x},devfn:{dev.sbdf.devfn:x})"
         )
+
+    async def _decide(
+        self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table
+    ) -> PhaseOutcome:
         psdev = self.pciback.slots.get(dev.sbdf)
         situation, answer = Situation.NOT_ASSIGNED, 0
         if psdev is not None:
             situation, answer = await ask(psdev, phase, state, budget, self.grace_ns)
-        decision = decide(table or self.table, situation, phase)
+        decision = decide(table, situation, phase)
         await self._act(dev, psdev, decision)
         return PhaseOutcome(situation, decision, answer if decision.result is None else int(decision.result))
 
@@ -107,8 +113,10 @@ class Callbacks:
         await self._callback(dev, Phase.RESUME, ChannelState.NORMAL)
 
     async def _callback(self, dev: PciDev, phase: Phase, state: ChannelState) -> int:
-        """One callback; each phase has its own 300 seconds, and with D1 all of dom0 waits meanwhile."""
-        if not self.pciback.profile.has(Defect.D1):
-            return (await self.decide_phase(dev, phase, state, self.budget())).vote
-        async with self.pcistub_sem:
-            return (await self.decide_phase(dev, phase, state, self.budget())).vote
+        """One callback; each phase has its own 300 seconds, and with D1 all of dom0 waits meanwhile (ORD-4)."""
+        self._say_called(dev, phase)
+        self.kernel.trace("pciback.call", dev.name, phase, int(state))
+        async with self.pciback.assignments:
+            vote = (await self._decide(dev, phase, state, self.budget(), self.table)).vote
+        self.kernel.trace("pciback.return", dev.name, phase, vote)
+        return vote

@@ -20,7 +20,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import Mutex, WaitQueue
+from kernel_stub.sync import Mutex, NoLock, RwSem, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -46,6 +46,8 @@ class Pciback:
         self.slots: dict[Sbdf, PcistubDevice] = {}
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
+        # D1: one lock for all guests, held while one of them is asked and while a device is put back
+        self.assignments: RwSem | NoLock = RwSem(kernel, "pcistub_sem") if profile.has(Defect.D1) else NoLock()
         self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
         self._number = 0
@@ -103,11 +105,19 @@ class Pciback:
         psdev = PcistubDevice(self.core, dev, self._number, hardened=self.profile.hardened)
         self._number += 1
         self.slots[dev.sbdf] = psdev
+        if self.profile.has(Defect.D5):
+            self._forget_waiters()
         self._enable_bridges(dev)
         await reset_function_locked(self.core, dev)
         psdev.restore_seized()
         self.kernel.trace("pciback.seize", dev.name)
         return 0
+
+    def _forget_waiters(self) -> None:
+        """``init_waitqueue_head`` of the one queue of all guests, under those who sleep on it."""
+        for pdev in self.guests.values():
+            if pdev.worker is not None:
+                pdev.worker.events.answered.reinitialise()
 
     def _enable_bridges(self, dev: PciDev) -> None:
         """What ``pci_enable_device`` does to the bridges above; ``hardened`` has a restore bring it back (H18)."""
@@ -134,12 +144,14 @@ class Pciback:
         waits for an operator's reset; one whose reset fails becomes faulty (D25).
         """
         failed = ""
-        async with psdev.dev.device_lock:
+        async with psdev.dev.device_lock, self.assignments:
             if not (psdev.clean or psdev.faulty or stub_resets):
                 offered = has_reset_method(self.core, psdev.dev)
                 rc, _ = await reset_function_locked(self.core, psdev.dev)
                 failed = f"reset failed ({rc})" if rc and offered else ""
                 psdev.restore_seized()
+            if not self.profile.hardened:
+                psdev.say_interrupt_off()
             psdev.disable_msi()
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
         if failed and not self.profile.has(Defect.D25):

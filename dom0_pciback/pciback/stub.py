@@ -12,7 +12,7 @@ from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.state import SavedState, Values, restore_state, save_state
 from dom0_pciback.pciback.conf_space import ConfSpace, Resource
-from kernel_stub.kernel import WARNING
+from kernel_stub.kernel import DEBUG, WARNING
 from protocol.layout_header import COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, HEADER, bar_offset
 from protocol.layout_msi import MSI, MSI_FLAGS_ENABLE
 from protocol.layout_pm import PM, PM_CTRL_STATE_MASK
@@ -29,13 +29,17 @@ ENXIO, ENODEV = 6, 19
 
 
 class HostAccess:
-    """``ConfigAccess`` of the virtual configuration space: one device through dom0's PCI core."""
+    """``ConfigAccess`` of the virtual configuration space: one device through dom0's PCI core.
 
-    __slots__ = ("_read", "_sbdf", "_write", "core", "dev")
+    ``verbose``: the debug line of ``__pci_set_master``, which a guest can provoke as often as it likes.
+    """
 
-    def __init__(self, core: PciCore, dev: PciDev) -> None:
+    __slots__ = ("_read", "_sbdf", "_write", "core", "dev", "verbose")
+
+    def __init__(self, core: PciCore, dev: PciDev, *, verbose: bool) -> None:
         self.core = core
         self.dev = dev
+        self.verbose = verbose
         self._sbdf = dev.sbdf
         self._read = core.hierarchy.read
         self._write = core.hierarchy.write
@@ -59,6 +63,9 @@ class HostAccess:
 
     def set_master(self, on: bool) -> None:
         """``pci_set_master`` or ``pci_clear_master``."""
+        changed = bool(self.read(HEADER.COMMAND, 2) & COMMAND_MASTER) != on
+        if changed and self.verbose:
+            self.core.printk(DEBUG, self.dev, f"{'en' if on else 'dis'}abling bus mastering")
         self.core.update(self.dev, HEADER.COMMAND, 2, COMMAND_MASTER, COMMAND_MASTER if on else 0)
 
     def set_power_state(self, state: int) -> int:
@@ -92,7 +99,7 @@ class PcistubDevice:
         self.young_since: int | None = None  # exported then (ns), and the guest has not taken it up yet (H13)
         self.faulty = ""
         self.warnings = 0
-        self.access = HostAccess(core, dev)
+        self.access = HostAccess(core, dev, verbose=not hardened)
         self.seized: SavedState = save_state(core, dev)
         self.msi_image: Values = ()
         self.conf = ConfSpace(
@@ -131,6 +138,13 @@ class PcistubDevice:
         self.msi_image = ()
         if self.msi_enabled:
             self.core.update(self.dev, self.dev.msi + MSI.FLAGS, 2, MSI_FLAGS_ENABLE, 0)
+
+    def say_interrupt_off(self) -> None:
+        """``xen_pcibk_reset_device``: the shared interrupt is no longer acknowledged for the guest (6.8)."""
+        if self.conf.enable_intx:
+            for irq, what in ((self.gsi, "enable-> disable"), (0, "disabled")):
+                text = f"xen_pciback: xen-pciback[{self.dev.name}]: #{irq} on  {what}"
+                self.core.printk(DEBUG, self.dev, text)
 
     def may_warn(self) -> bool:
         """One more warning that the guest provoked: False once it has had its share."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kernel_stub.kernel import MS, Kernel
-from kernel_stub.sync import Future, Mutex, ReadersLock, StealableMutex, WaitQueue, Work
+from kernel_stub.sync import Future, Mutex, NoLock, ReadersLock, RwSem, StealableMutex, WaitQueue, Work
 from tests.kernel_stub.world import World
 
 
@@ -350,3 +350,91 @@ def test_work_that_oopses_can_be_queued_again(world: World) -> None:
     work.queue()
     world.settle()
     assert len(world.traced("kernel.oops")) == 2
+
+
+# -- what the profile linux needs ------------------------------------------------------------------
+def test_a_queue_that_is_initialised_anew_wakes_its_old_sleepers_at_their_deadline_only(
+    world: World, kernel: Kernel
+) -> None:
+    queue = WaitQueue(kernel, "reply")
+    woken: list[tuple[str, int, bool]] = []
+
+    async def sleeper(name: str) -> None:
+        result = await queue.wait(100 * MS)
+        woken.append((name, kernel.now(), result))
+
+    kernel.spawn(sleeper("old"), "old")
+    world.settle()
+    queue.reinitialise()
+    kernel.spawn(sleeper("new"), "new")
+    world.settle()
+    queue.wake_all()
+    world.settle()
+    assert woken == [("new", 0, True)]
+    world.settle(200)
+    assert woken[1:] == [("old", 100 * MS, False)]
+
+
+def conversation(kernel: Kernel, lock: RwSem | StealableMutex, name: str, order: list[str]) -> None:
+    """Three phases under one lock, the first of them longer, as an interrupt thread holds them."""
+
+    async def talk() -> None:
+        for phase in ("6", "8", "7"):
+            async with lock:
+                order.append(f"{phase}({name})")
+                await kernel.sleep(500 * MS if phase == "6" else MS)
+
+    kernel.spawn(talk(), name, realtime=True)
+
+
+def test_ord_2_phases_of_two_interrupt_threads_alternate(world: World, kernel: Kernel) -> None:
+    """As recorded in two-devices-both."""
+    order: list[str] = []
+    lock = RwSem(kernel, "pcistub_sem")
+    conversation(kernel, lock, "a", order)
+    conversation(kernel, lock, "b", order)
+    world.settle(5_000)
+    assert order == ["6(a)", "6(b)", "8(b)", "8(a)", "7(a)", "7(b)"]
+
+
+def test_a_mutex_promises_an_interrupt_thread_nothing_before_it_was_woken_in_vain(world: World, kernel: Kernel) -> None:
+    order: list[str] = []
+    lock = StealableMutex(kernel, "device_lock")
+    conversation(kernel, lock, "a", order)
+    conversation(kernel, lock, "b", order)
+    world.settle(5_000)
+    assert order[:3] == ["6(a)", "8(a)", "6(b)"]
+
+
+def test_no_lock_lets_everybody_in(world: World, kernel: Kernel) -> None:
+    inside: list[str] = []
+
+    async def enter(name: str) -> None:
+        async with lock:
+            inside.append(name)
+            await kernel.sleep(MS)
+
+    lock = NoLock()
+    for name in ("a", "b"):
+        kernel.spawn(enter(name), name)
+    world.settle()
+    assert inside == ["a", "b"]
+
+
+def test_a_task_that_dies_keeps_its_locks_and_nobody_else_dies(world: World, kernel: Kernel) -> None:
+    lock = Mutex(kernel, "device_lock")
+
+    async def fail() -> None:
+        async with lock:
+            await kernel.die("unable to handle page fault")
+
+    async def wait() -> None:
+        async with lock:
+            raise AssertionError("the lock was free")
+
+    dead = kernel.spawn(fail(), "irq")
+    waiter = kernel.spawn(wait(), "waiter")
+    world.settle(1_000)
+    assert (dead.done, waiter.done) == (False, False)
+    assert str(dead) == "<task irq waiting for nothing, it has died>"
+    assert str(waiter) == "<task waiter waiting for device_lock held by irq>"

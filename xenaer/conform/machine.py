@@ -28,6 +28,7 @@ from xenaer.simulation.world import World
 
 NS_PER_S = 1_000_000_000
 BOOT_NS = 60 * NS_PER_S
+XEN_MACHINES = "xen-"  # hosts of the recordings of a real Xen (``xen_machine``)
 
 
 class _FunctionImage(NamedTuple):
@@ -122,8 +123,8 @@ def _folder() -> Path:
 
 
 def machine_names() -> list[str]:
-    """Machines that are described: the files of ``hosts/recorded``."""
-    return sorted(file.stem for file in _folder().glob("*.yaml"))
+    """Machines without Xen that are described in ``hosts/recorded``."""
+    return sorted(file.stem for file in _folder().glob("*.yaml") if not file.stem.startswith(XEN_MACHINES))
 
 
 def _function_image(function: Function) -> _FunctionImage:

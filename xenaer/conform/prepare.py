@@ -12,6 +12,7 @@ from dom0_pciback.aer.names import COR_NAMES, UNCOR_NAMES
 from dom0_pciback.aer.ratelimit import NS_PER_JIFFY, RateLimit
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pcie.function import Function
 from protocol.ids import Sbdf
 from protocol.layout_aer import AER
 from protocol.layout_header import HEADER
@@ -103,14 +104,17 @@ def _set_registers(machine: Machine, sbdf: Sbdf, registers: Registers, touched: 
 
 
 def _set_register(machine: Machine, sbdf: Sbdf, name: str, value: int) -> None:
-    """Give a register a value, past its write masks. Raises UnsupportedError for one that is not there."""
-    dev, function = machine.device(sbdf), machine.hierarchy.functions[sbdf]
+    set_named_register(machine.hierarchy.functions[sbdf], machine.device(sbdf), name, value)
+
+
+def set_named_register(function: Function, dev: PciDev, name: str, value: int) -> None:
+    """Give a register of ``REGISTERS`` a value, past its write mask. Raises UnsupportedError if it is not there."""
     layout, register, size, shift = REGISTERS[name]
     base = {EXP: dev.exp, AER: dev.aer}.get(layout, 0)
     if layout in (EXP, AER) and not base:
-        raise UnsupportedError(f"{sbdf} has no register {name}")
+        raise UnsupportedError(f"{dev.name} has no register {name}")
     if value >> 8 * size:
-        raise UnsupportedError(f"{sbdf}: {name} {value:#x} has more than {8 * size} bits")
+        raise UnsupportedError(f"{dev.name}: {name} {value:#x} has more than {8 * size} bits")
     function.config.poke(base + register + shift, size, value)
 
 
@@ -131,15 +135,17 @@ def _set_counters(machine: Machine, sbdf: Sbdf, counters: dict[str, Any]) -> Non
     if info is None:
         raise UnsupportedError(f"{sbdf} has no AER counters")
     for file, value in counters.items():
-        if file in ROOT_FILES:
-            info.stats.root[ROOT_FILES[file]] = value
-        elif file in DEVICE_FILES:
-            _set_file(info, file, value)
+        if file in (*ROOT_FILES, *DEVICE_FILES):
+            set_counter_file(info, file, value)
         else:
             raise UnsupportedError(f"{sbdf}: counter file {file!r}")
 
 
-def _set_file(info: AerInfo, file: str, counts: dict[str, int]) -> None:
+def set_counter_file(info: AerInfo, file: str, counts: Any) -> None:
+    """Give the counters of one sysfs file their values. Raises UnsupportedError for a name that is not there."""
+    if file in ROOT_FILES:
+        info.stats.root[ROOT_FILES[file]] = counts
+        return
     severity, _, array, total = DEVICE_FILES[file]
     for name, count in counts.items():
         if name == total:
