@@ -144,7 +144,9 @@ def guest_of(rig: Rig) -> Any:
 
 def test_d4_i10_the_late_answer_is_never_acknowledged_and_config_operations_time_out() -> None:
     rig = resume_too_late()
-    events = rig.system.dom0.pciback.guests[1].worker.events
+    worker = rig.system.dom0.pciback.guests[1].worker
+    assert worker is not None
+    events = worker.events
     assert (events.op_pending, events.eoi_pending) == (True, True)
     assert config_read(rig) == 0xFFFFFFFF
     assert any("pciback not responding!!!" in line for line in rig.log("g1"))
