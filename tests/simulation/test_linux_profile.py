@@ -138,7 +138,7 @@ def config_read(rig: Rig) -> int:
 
 def guest_of(rig: Rig) -> Any:
     """The guest's kernel and bus."""
-    runner = rig.system.supervisors[0].runner
+    runner: Any = rig.system.supervisors[0].runner
     return next(iter(runner._guests.values())).domu
 
 
