@@ -324,6 +324,8 @@ class XenPcibkDevice:
             raise FatalError(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
         devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
         if devfn < 0:
+            if self.pciback.profile.has(Defect.D12):  # nobody gives it back before the guest goes
+                psdev.pdev, self.exported[sbdf] = self, psdev
             raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
         psdev.pdev, psdev.detaching, psdev.clean = self, False, False
         psdev.young_since, self.introduced = self.kernel.now(), False

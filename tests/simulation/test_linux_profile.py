@@ -138,13 +138,15 @@ def config_read(rig: Rig) -> int:
 
 def guest_of(rig: Rig) -> Any:
     """The guest's kernel and bus."""
-    runner = rig.system.supervisors[0].runner
+    runner: Any = rig.system.supervisors[0].runner
     return next(iter(runner._guests.values())).domu
 
 
 def test_d4_i10_the_late_answer_is_never_acknowledged_and_config_operations_time_out() -> None:
     rig = resume_too_late()
-    events = rig.system.dom0.pciback.guests[1].worker.events
+    worker = rig.system.dom0.pciback.guests[1].worker
+    assert worker is not None
+    events = worker.events
     assert (events.op_pending, events.eoi_pending) == (True, True)
     assert config_read(rig) == 0xFFFFFFFF
     assert any("pciback not responding!!!" in line for line in rig.log("g1"))
