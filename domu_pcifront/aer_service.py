@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from domu_pcifront.device import GuestPciDev
 from domu_pcifront.driver import PciDriver, call_handler
 from kernel_stub.kernel import ERR, INFO, Kernel
 from kernel_stub.sync import Work
@@ -38,7 +39,8 @@ DriverOf = Callable[[int], PciDriver | None]
 class AerService:
     """Serves the ``aer_op`` slot of one guest. ``driver_of(devfn)`` finds the driver of a virtual device.
 
-    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good.
+    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good; ``leaked``
+    are the devices on which it has kept a reference, so that they are never freed (FE-23).
     """
 
     def __init__(self, kernel: Kernel, channel: Channel, driver_of: DriverOf, *, call_missing: bool = False) -> None:
@@ -47,6 +49,7 @@ class AerService:
         self.driver_of = driver_of
         self.call_missing = call_missing
         self.served = 0
+        self.leaked: list[GuestPciDev] = []
         self._op_active = False  # _PDEVB_op_active
         self._work = Work(kernel, "pcifront_do_aer", self._do_aer)
 
@@ -89,6 +92,8 @@ class AerService:
     async def _call(self, driver: PciDriver, phase: Phase, state: int) -> int:
         if driver.handler(phase) is None and not self.call_missing:
             return SKIPPED[phase]
+        if self.call_missing and driver.dev not in self.leaked:
+            self.leaked.append(driver.dev)
         self.kernel.printk(INFO, f"{driver.name} {driver.dev.name}: trying to call AER service")
         args = (ChannelState(state),) if phase is Phase.ERROR_DETECTED else ()
         self.kernel.journal.flush()  # what follows is the guest's own code: it may never come back
