@@ -223,9 +223,12 @@ class XenPcibkDevice:
             await rpc.call("grant_unmap", self.domid, gref)
             raise FatalError(EINVAL, "Error binding event channel to IRQ") from None
         self._grant = (self.domid, gref)
-        self.channel = Channel(link, SharedPage(image), crossing=self.pciback.profile.has(Defect.D10))
+        profile = self.pciback.profile
+        self.channel = Channel(link, SharedPage(image), crossing=profile.has(Defect.D10))
         self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
-        self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
+        self.worker = OpWorker(
+            self.kernel, self.channel, self._lookup, self.name, serve_abandoned=profile.has(Defect.D6)
+        )
         self.channel.on_close = self._channel_lost
         self.printk(DEBUG, "Attached!")
 
