@@ -38,6 +38,7 @@ class Pcifront:
         self.guest = guest
         self.timing = TimingSpec()
         self.defects: frozenset[str] = frozenset()
+        self.shutting_down = False
         self.ops: PciOps | None = None
         self.events: EventChannel | None = None
         self.service: AerService | None = None
@@ -80,6 +81,10 @@ class Pcifront:
     async def _backend_changed(self) -> None:
         """``pcifront_backend_changed``: by the backend's state and our own; no row: nothing (F2, F4, F7)."""
         state = await self.dev.otherend_state()
+        if self.shutting_down:  # BUS-8: nothing that may fail now, but who waits for us must not wait for ever
+            if state in (S.CLOSING, S.CLOSED):
+                await self.dev.switch_state(S.CLOSED)
+            return
         rows: dict[int, Callable[[], Awaitable[None]]] = {
             S.CONNECTED: self._try_connect,
             S.RECONFIGURING: self._detach_devices,
@@ -93,13 +98,16 @@ class Pcifront:
 
     async def _try_connect(self) -> None:
         """F3: the channel is up; find the devices."""
-        if await self.dev.read_state() != S.INITIALISED:
-            return
-        future = self._opened[self._refs[1]]
-        if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * MS):
-            await self.dev.fatal(19, "backend connected without binding the event channel")
-            return
-        self._start_channel(self.endpoints.connect("channel", future.value))
+        if await self.dev.read_state() == S.INITIALISED:
+            await self._connect()
+
+    async def _connect(self) -> None:
+        if self.ops is None:
+            future = self._opened[self._refs[1]]
+            if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * MS):
+                await self.dev.fatal(19, "backend connected without binding the event channel")
+                return
+            self._start_channel(self.endpoints.connect("channel", future.value))
         await self._scan()
         await self.dev.switch_state(S.CONNECTED)
 
@@ -172,12 +180,9 @@ class Pcifront:
                 await self.bus.remove(parse_vdev(vdev))
 
     async def _attach_devices(self) -> None:
-        """F8: scan again."""
-        if await self.dev.read_state() != S.RECONFIGURING:
-            return
-        if self.ops is not None:
-            await self._scan()
-        await self.dev.switch_state(S.CONNECTED)
+        """F8: scan again, for the first time if the connect was skipped (BUS-25)."""
+        if await self.dev.read_state() == S.RECONFIGURING:
+            await self._connect()
 
     async def _going_away(self) -> None:
         """F9 to F12: the backend closes; give everything up, once."""
