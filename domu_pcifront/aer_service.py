@@ -37,7 +37,8 @@ DriverOf = Callable[[int], PciDriver | None]
 
 
 class AerService:
-    """Serves the ``aer_op`` slot of one guest. ``driver_of(devfn)`` finds the driver of a virtual device.
+    """Serves the ``aer_op`` slot of one guest. ``driver_of(number)`` finds the driver of a device
+    by its address (``Sbdf.number``).
 
     ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good; ``leaked``
     are the devices on which it has kept a reference, so that they are never freed (FE-23).
@@ -77,7 +78,8 @@ class AerService:
         printk = self.kernel.printk
         printk(INFO, f"{PREFIX} pcifront service aer bus {op.bus:x} devfn {op.devfn:x}")
         printk(INFO, f"{PREFIX} pcifront AER process: cmd {op.cmd:x} (bus:{op.bus:x}, devfn{op.devfn:x})")
-        driver = self.driver_of(op.devfn) if op.domain == 0 and op.bus == 0 else None
+        number = op.domain << 16 | op.bus << 8 | op.devfn
+        driver = self.driver_of(number) if op.bus < 0x100 and op.devfn < 0x100 else None
         if driver is None:
             printk(ERR, f"{PREFIX} device or AER driver is NULL")
             return ErsResult.NONE
