@@ -98,6 +98,7 @@ class DomU:
         await self.xenbus.write("control/shutdown", "")
         self.kernel.printk(INFO, f"xen:manage: shutdown request: {reason}")
         if self.pcifront is not None and hasattr(self.pcifront, "dev"):
+            self.pcifront.shutting_down = True
             await self.bus.remove_all()
         self.rpc.post("shutdown", SHUTDOWN_REASONS[reason])
         self.machine.halt()

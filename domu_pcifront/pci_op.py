@@ -52,6 +52,7 @@ class PciOps:
     ) -> tuple[int, int]:
         """Post one request and wait for its answer: (``op.err``, ``op.value``).
 
+        ``devfn`` here and below is the whole address as one number (``Sbdf.number``).
         The backend has two seconds; after that the answer is dev_not_found and the value 0 (FE-2).
         """
         lock, page = self.lock, self.page
@@ -60,7 +61,7 @@ class PciOps:
         else:
             await lock.acquire()
         try:
-            page.write_op((cmd, 0, 0, 0, devfn, offset, size, value, 0))
+            page.write_op((cmd, 0, devfn >> 16, devfn >> 8 & 0xFF, devfn & 0xFF, offset, size, value, 0))
             page.set_bit(PCIF_ACTIVE)
             self.channel.notify()
             deadline = self.kernel.now() + self._timeout
@@ -99,7 +100,9 @@ class PciOps:
         """``pci_frontend_enable_msi``: the vector, or -EINVAL."""
         err, value = await self.do_pci_op(PciOp.ENABLE_MSI, devfn)
         if err:
-            self.kernel.printk(ERR, f"{PREFIX} pci frontend enable msi failed for dev {0:x}:{devfn:x}")
+            self.kernel.printk(
+                ERR, f"{PREFIX} pci frontend enable msi failed for dev {devfn >> 8 & 0xFF:x}:{devfn & 0xFF:x}"
+            )
         elif 0 < value <= INT_MAX:
             return value
         else:

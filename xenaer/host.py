@@ -111,7 +111,7 @@ class _Reader:
         return HostSpec(
             name=form.name, functions=list(self.functions.values()), guests=guests, profile=form.profile,
             kernel=form.kernel, defects=form.defects, timing=timing, seed=form.seed, hardware=form.hardware,
-            boot=BootSpec(**form.boot.model_dump()),
+            boot=BootSpec(**form.boot.model_dump()), passthrough=form.passthrough,
         )  # fmt: skip
 
     # -- hierarchy -----------------------------------------------------------------------------

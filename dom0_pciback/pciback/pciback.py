@@ -184,15 +184,15 @@ class Pciback:
         self.core.printk(DEBUG, self.core.devices[sbdf], f"xen_pciback: {text}")
 
     def resolve(self, domid: int, devfn: int) -> Sbdf | None:
-        """Machine address of a guest's device."""
+        """Machine address of a guest's device, which is named by its ``Sbdf.number`` in the guest."""
         pdev = self.guests.get(domid)
-        return pdev.vbus.lookup(0, 0, devfn) if pdev is not None else None
+        return pdev.vbus.lookup(devfn >> 16, devfn >> 8 & 0xFF, devfn & 0xFF) if pdev is not None else None
 
     def guest_devfn(self, sbdf: Sbdf) -> int | None:
-        """The devfn under which its guest knows a device."""
+        """The ``Sbdf.number`` under which its guest knows a device: the devfn on a virtual bus."""
         psdev = self.slots.get(sbdf)
         address = psdev.pdev.vbus.guest_address(sbdf) if psdev is not None and psdev.pdev is not None else None
-        return address[2] if address is not None else None
+        return address[0] << 16 | address[1] << 8 | address[2] if address is not None else None
 
     def owned_by(self, dev: PciDev, domid: int | None) -> bool:
         """``dev`` belongs to ``domid`` or to nobody, as ports do; what dom0 drives itself is dom0's."""

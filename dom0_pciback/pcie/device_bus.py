@@ -24,7 +24,7 @@ BARS = range(6)
 SIZES = (1, 2, 4, 8)  # bytes of one access to a register
 MSI_CONTROL = 2  # offset of Message Control in the capability
 
-Resolve = Callable[[int, int], Sbdf | None]  # domain, virtual devfn -> machine address
+Resolve = Callable[[int, int], Sbdf | None]  # domain, its number for a function -> machine address
 GuestDevfn = Callable[[Sbdf], int | None]
 
 

@@ -63,13 +63,19 @@ def test_preserve_the_guest_stays_paused_without_its_device() -> None:
     assert rig.clean(A)
 
 
-def test_a_device_that_was_reset_while_nobody_had_it_is_dead_for_its_next_guest() -> None:
-    """Finding 5: xl's own reset saves and restores the dead state."""
+def test_a_device_that_was_reset_while_nobody_had_it_is_mute_for_its_next_guest() -> None:
+    """Finding 5: xl's own reset saves and restores the dead state.
+
+    The guest's kernel brings the base addresses back when it sizes them (6.4), Device Control nobody does.
+    """
     rig = linux(spec={"policy": "ignore", "autostart": False}).inject(A, MALF_TLP).settle()
     assert rig.verdicts() == ["successful"]
     assert rig.xl("create", "g1")[0] == 0
     rig.settle(1_000)
-    assert rig.registers(A)["BAR0"] == 0
+    assert rig.registers(A)["DEVCTL"] == 0
+    before = len(rig.verdicts())
+    rig.inject(A, MALF_TLP).settle()
+    assert len(rig.verdicts()) == before
 
 
 # -- D2: a disconnect under a waiting recovery -------------------------------------------------------
