@@ -10,7 +10,7 @@ from domu_pcifront.device import GuestPciDev
 from protocol.ers import ChannelState, Phase
 from protocol.sharedinfo import PCIB_ACTIVE, PCIF_ACTIVE
 from tests.dom0_pciback.pciback.host import CARD, Host, make_host
-from tests.dom0_pciback.pciback.pair import CARD_1, DEVFN, ID, Answering, Hostile, Pair
+from tests.dom0_pciback.pciback.pair import CARD_1, DEVFN, ID, Answering, Pair
 
 COMP_ABORT = 1 << 15
 COMMAND = 4

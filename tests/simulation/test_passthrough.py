@@ -18,7 +18,9 @@ def system(*devices: str, profile: str = "hardened", driver: str = "xnic") -> Ri
     functions = [root_port(f"00:0{n}.0", n) for n in (1, 2, 3)]
     functions += [endpoint("02:00.0", "00:02.0")]
     functions += [endpoint(bdf, f"00:0{int(bdf[:2])}.0", **NIC) for bdf in (A, A1, B, C)]
-    return Rig(host(functions, [guest("g1", *(devices or (A, A1, B)), driver=driver)], passthrough=True, profile=profile))
+    return Rig(
+        host(functions, [guest("g1", *(devices or (A, A1, B)), driver=driver)], passthrough=True, profile=profile)
+    )
 
 
 def guest_devices(rig: Rig) -> list[str]:
