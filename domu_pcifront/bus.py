@@ -24,12 +24,12 @@ from protocol.topology import GuestDriverSpec
 PREFIX = "pcifront pci-0:"
 ABSENT = (0xFFFFFFFF, 0x00000000, 0x0000FFFF, 0xFFFF0000)  # vendor/device dwords that mean "nobody here"
 
-Root = tuple[int, int]
+Root = tuple[int, int]  # segment, bus
 MakeDevice = Callable[[int], GuestPciDev]
 
 
 class GuestBus:
-    """The root buses of one guest, (segment, bus). ``wanted[devfn]`` is the driver that its configuration asks for."""
+    """The root buses of one guest. ``wanted[devfn]`` is the driver that the guest's configuration asks for."""
 
     def __init__(self, kernel: Kernel, make_device: MakeDevice) -> None:
         self.kernel = kernel

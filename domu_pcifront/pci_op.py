@@ -100,9 +100,8 @@ class PciOps:
         """``pci_frontend_enable_msi``: the vector, or -EINVAL."""
         err, value = await self.do_pci_op(PciOp.ENABLE_MSI, devfn)
         if err:
-            self.kernel.printk(
-                ERR, f"{PREFIX} pci frontend enable msi failed for dev {devfn >> 8 & 0xFF:x}:{devfn & 0xFF:x}"
-            )
+            where = f"{devfn >> 8 & 0xFF:x}:{devfn & 0xFF:x}"
+            self.kernel.printk(ERR, f"{PREFIX} pci frontend enable msi failed for dev {where}")
         elif 0 < value <= INT_MAX:
             return value
         else:

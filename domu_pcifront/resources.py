@@ -22,7 +22,7 @@ ADVICE = "Device offline. Try using e820_host=1 in the guest config."
 class Region(NamedTuple):
     """A BAR: its number, first and last address, I/O or memory."""
 
-    index: int
+    bar: int
     first: int
     last: int
     is_io: bool
@@ -44,7 +44,7 @@ class Resources:
         """``pcifront_claim_resource`` for each region that has an address."""
         mine = self._claimed[device] = []
         for region in await read_regions(device):
-            what = f"{device.name}/{region.index}"
+            what = f"{device.name}/{region.bar}"
             self.kernel.printk(INFO, f"{self.prefix} claiming resource {what}")
             if any(region.meets(other) for other in self._all()):
                 self.kernel.printk(ERR, f"{self.prefix} Could not claim resource {what}! {ADVICE}")

@@ -87,8 +87,8 @@ TO_SUPERVISOR: dict[str, tuple[Any, ...]] = {
 
 TO_CONTROL: dict[str, tuple[Any, ...]] = {}
 
-# guest <-> hardware; addresses are (function, BAR, offset), where a function is
-# its address in the guest as one number (``Sbdf.number``: the devfn on a virtual bus); memory addresses are guest physical
+# guest <-> hardware; addresses are (function, BAR, offset), where a function is its address in the guest as one
+# number (``Sbdf.number``: the devfn on a virtual bus); memory addresses are guest physical
 DEVBUS: dict[str, tuple[Any, ...]] = {
     "mmio_read": (U32, U8, U32, U8),  # function, BAR, offset, size -> value (request, guest to hardware)
     "mmio_write": (U32, U8, U32, U8, U64),  # posted

@@ -58,7 +58,7 @@ def test_what_has_no_size_or_no_address_is_not_claimed(bar: tuple[int, int]) -> 
 
 def test_a_bridge_has_two_bars() -> None:
     bars = {offset: (0xFE00_0000 + (offset << 16), 0xFFFF_F000) for offset in (0x10, 0x14, 0x18)}
-    assert [region.index for region in regions(Registers("a", bars, header_type=1))] == [0, 1]
+    assert [region.bar for region in regions(Registers("a", bars, header_type=1))] == [0, 1]
 
 
 def test_bus_23_what_is_claimed_twice_is_only_logged() -> None:
@@ -84,7 +84,7 @@ def test_bus_23_resources_are_claimed_exactly_as_the_bars_read(profile: str) -> 
     host = Host(make_host(guests=[guest], profile=profile), real=True)
     claims = [line.rpartition(" ")[2] for line in host.log if "claiming resource" in line]
     wanted = [
-        f"{device.name}/{region.index}"
+        f"{device.name}/{region.bar}"
         for device in host.guest.domu.bus.devices.values()
         for region in host.world.run(read_regions(device), host.guest.kernel)
     ]

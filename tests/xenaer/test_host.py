@@ -43,6 +43,7 @@ MISTAKES = [
     ("missing key", "name: x\n", 1, "", ["'hierarchy' is missing"]),
     ("missing root port", TOP + "  - {devices: []}\n", 3, "hierarchy[0]", ["exactly one of root_port", "has none"]),
     ("unknown profile", NIC + "profile: hardend\n", 6, "profile", ["'hardened'", "allowed: hardened, linux"]),
+    ("passthrough is yes or no", NIC + "passthrough: vpci\n", 6, "passthrough", ["true or false", "'vpci'"]),
     ("unknown kernel", NIC + "kernel: linux-9\n", 6, "kernel", ["allowed: linux-7.2"]),
     ("unknown defect", NIC + "defects: [D1, D99]\n", 6, "defects[1]", ["D99"]),
     ("wrong type", NIC + "seed: many\n", 6, "seed", ["a whole number", "'many'"]),
@@ -161,6 +162,15 @@ def test_good_host(tmp_path: Path) -> None:
     ]
     assert host.guests[0].devices[0].bdf == "0000:01:00.0"
     assert host.guests[0].devices[0].driver.driver == "xnic"
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"), [("", False), ("passthrough: false\n", False), ("passthrough: true\n", True)]
+)
+def test_passthrough_is_asked_for_at_the_top(tmp_path: Path, line: str, wanted: bool) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_text(GOOD + line)
+    assert load_host(path).passthrough is wanted
 
 
 @pytest.mark.parametrize("word", ["01:00.0", '"01:00.0"', "0000:01:00.0", "'01:00.0'"])
