@@ -120,6 +120,11 @@ def test_what_cannot_be_expressed_is_unsupported(
     assert (status, lines[0]) == (1, f"fatal-reset-none: unsupported: {text}")
 
 
+def test_a_recording_without_an_injection_is_unsupported_and_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines, errors = run(capsys, CASES / "hvm-create.json")
+    assert (status, lines[0], errors) == (1, "hvm-create: unsupported: nothing is injected", [])
+
+
 # -- the texts inside a case -----------------------------------------------------------------------
 def test_guest_configuration() -> None:
     lines = [

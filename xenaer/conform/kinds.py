@@ -39,7 +39,8 @@ class Conform:
         data = linux.read_json(path)
         if xen.is_xen_case(data):
             found = xen.read_xen_case(path, data)
-            return Loaded(found.name, found, bool(recorded_keys(data, self._xen_fields)))
+            answers = recorded_keys(data, self._xen_fields)
+            return Loaded(found.name, found, bool(answers) or found.inject is None)  # which is unsupported anyway
         case = linux.read_case(path, data)
         self._linux.check_machine(case)
         return Loaded(case.name, case, comparable(case.recorded, self._fields))
