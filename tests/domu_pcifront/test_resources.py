@@ -91,5 +91,6 @@ def test_bus_23_resources_are_claimed_exactly_as_the_bars_read(profile: str) -> 
     assert claims == wanted
     assert wanted
     seized = [host.psdev(bdf).seized.header[4:10] for bdf in (CARD, CARD_1)]
-    now = [tuple(host.psdev(bdf).access.read(0x10 + 4 * n, 4) for n in range(6)) for bdf in (CARD, CARD_1)]
-    assert now == seized
+    hardware = [tuple(host.psdev(bdf).access.read(0x10 + 4 * n, 4) for n in range(6)) for bdf in (CARD, CARD_1)]
+    seen = [tuple(host.psdev(bdf).conf.read(0x10 + 4 * n, 4)[1] for n in range(6)) for bdf in (CARD, CARD_1)]
+    assert hardware == seen == seized
