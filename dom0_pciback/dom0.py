@@ -35,10 +35,11 @@ from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import INFO, MS, Kernel
+from kernel_stub.refusals import Refusals
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
 from protocol.ers import ChannelState
-from protocol.ids import Sbdf
+from protocol.ids import Sbdf, guest_identity
 from protocol.layout_dpc import DPC, DPC_CTL_EN_MASK, DPC_CTL_SW_TRIGGER
 from protocol.ports import Clock, Endpoints, Link
 from protocol.topology import COLLECTORS, HOST, HostSpec
@@ -60,6 +61,8 @@ class Dom0:
         self.on_stop: Callable[[], None] = lambda: None
         self.recoveries = 0
         self.recovered = WaitQueue(kernel, "a recovery to end")
+        self.refusals = Refusals(kernel)
+        self.rpc.events["domain_key"] = lambda domid, key: endpoints.admit(guest_identity(domid), key)
         self.rpc.hold()  # nothing is served before the devices are seized
         kernel.spawn(self._boot(pid), "init")
 
@@ -80,6 +83,7 @@ class Dom0:
         create_slots(core)
         await bind_ports(core)
         pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
+        pciback.refusals = self.refusals
         callbacks = Callbacks(pciback)
         pciback.use_handlers(callbacks.handlers())
         iommu = Iommu()
@@ -97,12 +101,19 @@ class Dom0:
         self.edr = Edr(core, host, self.dpc.ports, self._recover_port)
         bus = DeviceBus(kernel, hierarchy, iommu)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
+        bus.refusals, pciback.owns = self.refusals, iommu.owned_by
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
+        self.rpc.events["domain_revoked"] = lambda domid: self._revoke(iommu, domid)
         self.rpc.events["domain_stopped"] = pciback.domain_stopped
         self.rpc.events["stop"] = self._stop
         self.rpc.events["domain_paused"] = pciback.domain_paused
         self.rpc.events["evtchn_closed"] = lambda port: None
         await pciback.start()
+
+    def _revoke(self, iommu: Iommu, domid: int) -> None:
+        """First step of a kill: the guest is cut off from its devices, whatever it sends."""
+        iommu.revoke(domid)
+        self.endpoints.admit(guest_identity(domid), "")
 
     def _stop(self) -> None:
         """The orderly end of the host."""
@@ -128,6 +139,7 @@ class Dom0:
             "functions": self._functions,
             "config": self._config,
             "channel-stats": self._channel_stats,
+            "refusals": self.refusals.statistics,
         }
         handler = verbs.get(verb)
         if handler is None:
@@ -271,6 +283,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain
+    "refusals": TypeAdapter(tuple[()]),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import struct
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -26,8 +27,13 @@ GC_THRESHOLD = (20_000, 20, 50)
 SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
-_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
+_ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+GREETING = b""  # the first message of who connects: it tells the listener which of its connections that is
+_EVENT = struct.Struct("=HI")  # of a monitor: what happened, and to which descriptor
 _EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
+
+
+Refuse = Callable[[str, str, str], None]  # kind of refusal, who, what was tried
 
 
 class Source(Protocol):
@@ -57,6 +63,7 @@ class Loop:
     def __init__(self, kernel: Driven) -> None:
         self.kernel = kernel
         self.context = zmq.Context()
+        self.refuse: Refuse = lambda kind, who, text: None  # is told of everything that a peer was refused
         self.stopped = False
         self._turns = 0
         self._epoll = select.epoll()
@@ -147,13 +154,19 @@ class Loop:
 
     def monitor(self, link: ZmqLink) -> int:
         """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
-        monitor = link.socket.get_monitor_socket(_DISCONNECTED)
+        monitor = link.socket.get_monitor_socket(_ACCEPTED | _DISCONNECTED)
         fd = descriptor(monitor)
 
         def changed() -> None:
-            if not link.closed and readable(monitor):
-                while link.receive():
-                    self.kernel.run()  # what the peer said before it went still counts
+            ended = False
+            while not link.closed and readable(monitor):
+                event, connection = _EVENT.unpack(monitor.recv_multipart()[0])
+                ended = link.connections.note(event == _ACCEPTED, connection) or ended
+            if not ended or link.closed:
+                return
+            while link.receive():
+                self.kernel.run()  # what the peer said before it went still counts
+            if link.connections.lost:
                 link.lost("connection lost")
 
         self.add_reader(fd, changed)
@@ -162,16 +175,53 @@ class Loop:
         return fd
 
 
+class Connections:
+    """Which connections of a PAIR there are. Strangers come and go at a bound one; only its peer's end counts."""
+
+    __slots__ = ("_ended", "_open", "bound", "peer")
+
+    def __init__(self, bound: bool) -> None:
+        self.bound = bound
+        self.peer = -1  # descriptor of the peer's connection, known from its greeting
+        self._open: set[int] = set()
+        self._ended = False
+
+    def note(self, accepted: bool, connection: int) -> bool:
+        """A connection begins or ends; True if one has ended."""
+        if accepted:
+            self._open.add(connection)
+        else:
+            self._open.discard(connection)
+            self._ended = True
+        return not accepted
+
+    @property
+    def lost(self) -> bool:
+        """The peer has been there and is gone."""
+        return self._ended if not self.bound else self.peer >= 0 and self.peer not in self._open
+
+
 class ZmqLink:
     """A PAIR socket as a ``protocol.ports.Link``."""
 
-    def __init__(self, loop: Loop, socket: zmq.Socket[bytes], decode: Callable[[bytes], Message]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        socket: zmq.Socket[bytes],
+        decode: Callable[[bytes], Message],
+        *,
+        bound: bool = False,
+        name: str = "",
+    ) -> None:
         self.loop = loop
+        self.name = name  # whom the gate lets in
         self.socket = socket
         self.decode = decode
+        self.connections = Connections(bound)
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
+        self._paused = False
         self._met = False  # the peer has been there
         self._backlog: list[bytes] = []  # what was said before it was
         socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
@@ -181,6 +231,8 @@ class ZmqLink:
         self._fd = descriptor(socket)
         loop.add_reader(self._fd, self._on_readable)
         self._monitor_fd = loop.monitor(self)
+        if not bound:
+            self._send(GREETING, _NOBLOCK)
         loop.mark(self)
 
     def send(self, message: Message) -> bool:
@@ -219,10 +271,10 @@ class ZmqLink:
 
     def receive(self) -> bool:
         """Take in one message if there is one."""
-        if self.closed:
+        if self.closed or self._paused:
             return False
         if readable(self.socket):
-            self._take(self._recv(_NOBLOCK))
+            self._take_one()
             return True
         if self._backlog:
             self._send_backlog()  # looking has used up the telling: this may have been the peer's coming
@@ -239,11 +291,22 @@ class ZmqLink:
 
     def _on_readable(self) -> None:
         try:
-            raw = self._recv(_NOBLOCK)
+            self._take_one()
         except zmq.Again:
             self._send_backlog()  # nothing to hear, but something has happened to the connection
+
+    def _take_one(self) -> None:
+        """Take in one message. The first one at a bound end tells which connection is the peer's. Raises Again."""
+        if not self.connections.bound or self.connections.peer >= 0:
+            self._take(self._recv(_NOBLOCK))
+            return
+        frame = self.socket.recv(_NOBLOCK, copy=False)
+        self.connections.peer = int(frame.get(zmq.SRCFD))
+        if frame.bytes == GREETING:
+            self.loop.mark(self)
+            self._send_backlog()
         else:
-            self._take(raw)
+            self._take(frame.bytes)
 
     def _take(self, raw: bytes) -> None:
         self.loop.mark(self)
@@ -252,9 +315,23 @@ class ZmqLink:
         try:
             message = self.decode(raw)
         except ProtocolError as error:
+            self.loop.refuse("bad-message", self.name, str(error))
             self.lost(f"protocol violation: {error}")
             return
         self.on_message(message)
+
+    def pause(self, ns: int) -> None:
+        """See ``protocol.ports.Link``: ZeroMQ goes on until its queue is full, then the peer has to wait."""
+        if not self.closed and not self._paused:
+            self._paused = True
+            self.loop.remove_reader(self._fd)
+            self.loop.kernel.call_at(self.loop.kernel.now() + ns, self._go_on)
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if not self.closed:
+            self.loop.add_reader(self._fd, self._on_readable)
+            self.loop.mark(self)
 
     def lost(self, reason: str) -> None:
         """The peer is gone or broke the protocol."""
