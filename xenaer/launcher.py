@@ -55,7 +55,7 @@ class Launcher:
         self.epoch = time.monotonic_ns()
         tcp = transport.startswith("tcp")
         self.base = "tcp://127.0.0.1" if tcp else f"ipc://{run}/s"
-        self.door = f"tcp://127.0.0.1:{_free_port()}" if tcp else f"ipc://{run}/s/hypervisor"
+        self.door = f"tcp://127.0.0.1:{free_port()}" if tcp else f"ipc://{run}/s/hypervisor"
         if transport == "tcp":  # "tcp-plain" is for measuring what the keys cost
             KeyRing(run).create()
         self.children: dict[int, str] = {}
@@ -144,7 +144,8 @@ def _child(name: str, main: Callable[[], int], parent: int) -> None:
         os._exit(status)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
