@@ -28,6 +28,7 @@ SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+_FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL) | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)  # the gate sees others
 GREETING = b""  # the first message of who connects: it tells the listener which of its connections that is
 _EVENT = struct.Struct("=HI")  # of a monitor: what happened, and to which descriptor
 _EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
@@ -65,6 +66,7 @@ class Loop:
         self.context = zmq.Context()
         self.refuse: Refuse = lambda kind, who, text: None  # is told of everything that a peer was refused
         self.stopped = False
+        self.at_close: list[Callable[[], None]] = []  # what must be closed before the context
         self._turns = 0
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
@@ -124,6 +126,8 @@ class Loop:
         """Close all links and the context; what was sent has a moment to leave, an orderly "stop" for instance."""
         for link in list(self._links):
             link.close()
+        for close in self.at_close:
+            close()
         self._epoll.close()
         os.close(self._wake)
         self.context.destroy(linger=LINGER_MS)
@@ -154,13 +158,16 @@ class Loop:
 
     def monitor(self, link: ZmqLink) -> int:
         """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
-        monitor = link.socket.get_monitor_socket(_ACCEPTED | _DISCONNECTED)
+        monitor = link.socket.get_monitor_socket(_ACCEPTED | _DISCONNECTED | _FAILED)
         fd = descriptor(monitor)
 
         def changed() -> None:
             ended = False
             while not link.closed and readable(monitor):
                 event, connection = _EVENT.unpack(monitor.recv_multipart()[0])
+                if event & _FAILED:
+                    self.refuse("handshake", "", f"at a socket of {link.name}")
+                    continue
                 ended = link.connections.note(event == _ACCEPTED, connection) or ended
             if not ended or link.closed:
                 return
@@ -173,6 +180,26 @@ class Loop:
         self._links[link] = None
         self._first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
         return fd
+
+
+    def count_failures(self, socket: zmq.Socket[bytes], where: str) -> None:
+        """Count connections to ``socket`` that end before it is known who they are."""
+        monitor = socket.get_monitor_socket(_FAILED)
+        fd = descriptor(monitor)
+
+        def failed() -> None:
+            while readable(monitor):
+                monitor.recv_multipart()
+                self.refuse("handshake", "", f"at {where}")
+
+        def close() -> None:
+            self.remove_reader(fd)
+            socket.disable_monitor()  # in this order, see ZmqLink.close
+            monitor.close(linger=0)
+
+        self.add_reader(fd, failed)
+        self._first_looks.append(failed)
+        self.at_close.append(close)
 
 
 class Connections:

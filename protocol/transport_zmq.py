@@ -164,6 +164,8 @@ class FrontDoor:
         except TransportError:
             self.socket.close(linger=0)
             raise
+        if not endpoints.base.startswith("ipc://"):  # there, looking whether anybody listens is such a connection
+            loop.count_failures(self.socket, "the front door")
         loop.add_reader(descriptor(self.socket), lambda: loop.mark(self))
         loop.mark(self)
 
