@@ -1,6 +1,6 @@
 """Who may say hello as what: the role that a peer claims against what the transport knows of it.
 
-Over tcp a peer is the party whose key it has proved to have, over ipc a process group (``transport_gate``); where
+Over tcp a peer is the party whose key it has proved to have, over ipc a process (``transport_gate``); where
 nothing is known ("": the simulation, containers that share only a directory) its token alone decides.
 """
 
@@ -44,5 +44,5 @@ def check_guest(identity: str, domain: Domain, domains: Domains) -> None:
 
 def _owner(identity: str, domains: Domains) -> Domain | None:
     """The living guest whose process group this is."""
-    group = int(identity.removeprefix(PROCESS)) if identity.startswith(PROCESS) else 0
+    group = int(identity.rsplit(maxsplit=1)[-1]) if identity.startswith(PROCESS) else 0
     return next((domain for domain in domains if group and domain.pid == group), None)

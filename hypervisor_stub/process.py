@@ -22,10 +22,11 @@ from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.limits import CONNECTIONS
 from protocol.messages import TO_HYPERVISOR, TO_SUPERVISOR
 from protocol.topology import HostSpec
+from protocol.transport_door import FrontDoor
 from protocol.transport_gate import Gate
 from protocol.transport_keys import STUB, SUPERVISOR, KeyRing, make_pair, pair_of
 from protocol.transport_loop import Loop, RealClock
-from protocol.transport_zmq import FrontDoor, NetEndpoints, identify, open_party_link
+from protocol.transport_zmq import NetEndpoints, identify, open_party_link
 
 LOST = 3
 PATIENCE_MS = 1_000  # how long the stub waits for the others to end

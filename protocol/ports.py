@@ -66,11 +66,15 @@ class Link(Protocol):
         """Give the connection up; ``on_close`` is not called for one's own close."""
 
 
+class EndpointError(Exception):
+    """An end cannot be opened; the text says why."""
+
+
 class Endpoints(Protocol):
     """How a party opens links. An address is an opaque text that may be passed on in messages."""
 
     def listen(self, kind: str, name: str) -> tuple[str, Link]:
-        """Bind a fresh end for exactly one peer, ``name``, and return (address, own end)."""
+        """Bind a fresh end for exactly one peer, ``name``, and return (address, own end). Raises EndpointError."""
 
     def admit(self, name: str, key: str) -> None:
         """From now on ``key`` is the public key of ``name``; "" if ``name`` is gone."""

@@ -14,13 +14,14 @@ import zmq
 from zmq.utils import z85
 
 from protocol.transport_keys import KEY_LENGTH, KeyRing
-from protocol.transport_loop import Loop, descriptor, readable
+from protocol.transport_loop import Loop
+from protocol.transport_monitor import descriptor, readable
 
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_VERSION = b"1.0"
 DOOR = "door"  # ZAP domain of the front door; that of any other socket is ONLY and a name
 ONLY = "only:"
-PROCESS = "process "  # identity of a local peer: its process group
+PROCESS = "process "  # identity of a local peer: its process, and the group of that
 ROOT = 0
 RAW_KEY = 32
 
@@ -112,9 +113,9 @@ def _by_process(request: Request) -> str:
 
 
 def process_identity(pid: int) -> str:
-    """The process group of a local peer; "" if it cannot be seen from here (another container)."""
+    """Process and process group of a local peer; "" if it cannot be seen from here (another container)."""
     try:
-        return f"{PROCESS}{os.getpgid(pid)}" if pid > 0 else ""
+        return f"{PROCESS}{pid} {os.getpgid(pid)}" if pid > 0 else ""
     except ProcessLookupError:
         return ""
 

@@ -6,10 +6,10 @@ ever blocks in a send. How sockets come to be is in ``transport_zmq``.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
-import struct
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -18,6 +18,7 @@ import zmq
 
 from protocol.codec import ProtocolError, encode
 from protocol.ports import Driven, Message
+from protocol.transport_monitor import CONNECTION_EVENTS, Connections, Refuse, descriptor, readable
 
 LINGER_MS = 200  # for what was sent and has not left when a socket is closed
 BACKLOG_MAX = 256
@@ -27,14 +28,8 @@ GC_THRESHOLD = (20_000, 20, 50)
 SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
-_ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
-_FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL) | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)  # the gate sees others
+_NOBLOCK = int(zmq.NOBLOCK)  # a plain number: flags cost more
 GREETING = b""  # the first message of who connects: it tells the listener which of its connections that is
-_EVENT = struct.Struct("=HI")  # of a monitor: what happened, and to which descriptor
-_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
-
-
-Refuse = Callable[[str, str, str], None]  # kind of refusal, who, what was tried
 
 
 class Source(Protocol):
@@ -72,7 +67,7 @@ class Loop:
         self._readers: dict[int, Callable[[], None]] = {}
         self._dirty: dict[Source, None] = {}
         self._links: dict[ZmqLink, None] = {}
-        self._first_looks: list[Callable[[], None]] = []
+        self.first_looks: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add_reader(self._wake, lambda: None)
 
@@ -134,9 +129,9 @@ class Loop:
 
     def _take_in(self) -> bool:
         """One message of each marked link that has one; False if there is nothing more to be done before a wait."""
-        found = bool(self._first_looks)
-        while self._first_looks:  # only now: whoever has the link has said by now what is to happen
-            self._first_looks.pop()()
+        found = bool(self.first_looks)
+        while self.first_looks:  # only now: whoever has the link has said by now what is to happen
+            self.first_looks.pop()()
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
             if link.receive():
@@ -158,18 +153,11 @@ class Loop:
 
     def monitor(self, link: ZmqLink) -> int:
         """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
-        monitor = link.socket.get_monitor_socket(_ACCEPTED | _DISCONNECTED | _FAILED)
+        monitor = link.socket.get_monitor_socket(CONNECTION_EVENTS)
         fd = descriptor(monitor)
 
         def changed() -> None:
-            ended = False
-            while not link.closed and readable(monitor):
-                event, connection = _EVENT.unpack(monitor.recv_multipart()[0])
-                if event & _FAILED:
-                    self.refuse("handshake", "", f"at a socket of {link.name}")
-                    continue
-                ended = link.connections.note(event == _ACCEPTED, connection) or ended
-            if not ended or link.closed:
+            if link.closed or not link.connections.listen(monitor, self, link.name):
                 return
             while link.receive():
                 self.kernel.run()  # what the peer said before it went still counts
@@ -178,54 +166,8 @@ class Loop:
 
         self.add_reader(fd, changed)
         self._links[link] = None
-        self._first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
+        self.first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
         return fd
-
-
-    def count_failures(self, socket: zmq.Socket[bytes], where: str) -> None:
-        """Count connections to ``socket`` that end before it is known who they are."""
-        monitor = socket.get_monitor_socket(_FAILED)
-        fd = descriptor(monitor)
-
-        def failed() -> None:
-            while readable(monitor):
-                monitor.recv_multipart()
-                self.refuse("handshake", "", f"at {where}")
-
-        def close() -> None:
-            self.remove_reader(fd)
-            socket.disable_monitor()  # in this order, see ZmqLink.close
-            monitor.close(linger=0)
-
-        self.add_reader(fd, failed)
-        self._first_looks.append(failed)
-        self.at_close.append(close)
-
-
-class Connections:
-    """Which connections of a PAIR there are. Strangers come and go at a bound one; only its peer's end counts."""
-
-    __slots__ = ("_ended", "_open", "bound", "peer")
-
-    def __init__(self, bound: bool) -> None:
-        self.bound = bound
-        self.peer = -1  # descriptor of the peer's connection, known from its greeting
-        self._open: set[int] = set()
-        self._ended = False
-
-    def note(self, accepted: bool, connection: int) -> bool:
-        """A connection begins or ends; True if one has ended."""
-        if accepted:
-            self._open.add(connection)
-        else:
-            self._open.discard(connection)
-            self._ended = True
-        return not accepted
-
-    @property
-    def lost(self) -> bool:
-        """The peer has been there and is gone."""
-        return self._ended if not self.bound else self.peer >= 0 and self.peer not in self._open
 
 
 class ZmqLink:
@@ -245,6 +187,7 @@ class ZmqLink:
         self.socket = socket
         self.decode = decode
         self.connections = Connections(bound)
+        self.path = ""  # of the socket file that we are bound to
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
@@ -329,6 +272,7 @@ class ZmqLink:
             return
         frame = self.socket.recv(_NOBLOCK, copy=False)
         self.connections.peer = int(frame.get(zmq.SRCFD))
+        self._remove_path()
         if frame.bytes == GREETING:
             self.loop.mark(self)
             self._send_backlog()
@@ -366,11 +310,19 @@ class ZmqLink:
             self.close()
             self.on_close(reason)
 
+    def _remove_path(self) -> None:
+        """Nobody else is to connect; ZeroMQ itself leaves the files of its sockets behind."""
+        if self.path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            self.path = ""
+
     def close(self) -> None:
         """See ``protocol.ports.Link``."""
         if self.closed:
             return
         self.closed = True
+        self._remove_path()
         self.loop.forget(self)
         self.loop.remove_reader(self._fd)
         self.loop.remove_reader(self._monitor_fd)
@@ -379,13 +331,3 @@ class ZmqLink:
         self.socket.disable_monitor()
         monitor.close(linger=0)
         self.socket.close(linger=LINGER_MS)
-
-
-def descriptor(socket: zmq.Socket[bytes]) -> int:
-    """File descriptor that becomes readable when something happens to the socket."""
-    return int(socket.getsockopt(zmq.FD))
-
-
-def readable(socket: zmq.Socket[bytes]) -> bool:
-    """A message is there. Reading this also makes the file descriptor tell of the next one."""
-    return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]

@@ -27,7 +27,8 @@ class RawPing:
 
     def __init__(self, address: str, cpu: int, *, curve: bool = False) -> None:
         self.address = address
-        self.server, self.client = (make_pair(), make_pair()) if curve else (None, None)
+        self.server = make_pair() if curve else None
+        self.client = make_pair() if curve else None
         self.pid = os.fork()
         if self.pid == 0:
             self._echo()

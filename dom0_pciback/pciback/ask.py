@@ -127,7 +127,7 @@ async def _common_process(
     pdev.mute = situation is Situation.TIMEOUT and not pdev.pciback.profile.has(Defect.D10)
     answer = _conclude(situation, channel, events)
     if answer[0] is Situation.ANSWER_INVALID:
-        pdev.refuse("answer", f"{answer[1]} to {phase}")
+        pdev.share.refuse("answer", f"{answer[1]} to {phase}")
     if situation is None and answer[1] == state and phase is not Phase.RESUME:  # which has no answer of its own
         events.reply_equals_request += 1
     kernel.trace("pciback.answer", psdev.dev.name, phase, answer[1], answer[0])

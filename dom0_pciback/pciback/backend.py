@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dom0_pciback.pciback.ops import OpWorker
 from dom0_pciback.pciback.profile import Defect
+from dom0_pciback.pciback.share import GuestShare
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
 from kernel_stub.kernel import DEBUG, INFO
@@ -17,8 +18,8 @@ from kernel_stub.rpc import RpcError
 from kernel_stub.sync import Lock, Mutex
 from kernel_stub.xenbus_client import XenbusDevice
 from protocol.channel import Channel
-from protocol.ids import Sbdf
-from protocol.limits import CONNECTS, STATE_CHANGES, Bucket
+from protocol.ids import Sbdf, guest_identity
+from protocol.ports import EndpointError
 from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
 from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_state
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dom0_pciback.pciback.pciback import Pciback
 
 S = XenbusState
-EINVAL = 22
+EINVAL, ENFILE = 22, 23
 
 
 class FatalError(Exception):
@@ -52,7 +53,6 @@ class XenPcibkDevice:
         self.channel: Channel | None = None
         self.worker: OpWorker | None = None
         self.aer_handler = False  # latched at connect (X23)
-        self._handler_flag = False  # as it was seen last
         self.introduced = False  # the guest has been told to look for the devices that it has not taken up yet
         self.stopped = ""  # why the guest runs no more ("" while it does)
         self.lost = False  # its end of the channel is gone; whether it lives on is not known yet
@@ -67,9 +67,8 @@ class XenPcibkDevice:
         self._port = 0  # dom0's end of the event channel, 0 while there is none
         self._roots: list[tuple[int, int]] = []
         self.exported: dict[Sbdf, PcistubDevice] = {}
-        self._changes = Bucket(*STATE_CHANGES)
-        self._connects = Bucket(*CONNECTS)
-        self._catching_up = False  # the frontend's state is looked at later, once for all changes until then
+        name, hardened = pciback.guest_name(domid), pciback.profile.hardened
+        self.share = GuestShare(self.kernel, pciback.refusals, name, limited=hardened)
 
     @property
     def name(self) -> str:
@@ -107,7 +106,7 @@ class XenPcibkDevice:
             await step()
         except FatalError as fatal:
             self.printk(INFO, fatal.text)
-            self.refuse("frontend", fatal.text)
+            self.share.refuse("frontend", fatal.text)
             await self.dev.fatal(fatal.errno, fatal.text)
 
     # -- the backend's own directory -------------------------------------------------------------
@@ -147,20 +146,16 @@ class XenPcibkDevice:
     # -- the frontend's state --------------------------------------------------------------------
     async def _frontend_changed(self, path: str) -> None:
         """``xen_pcibk_frontend_changed``, at a limited rate in ``hardened``: xenwatch serves all guests (X30)."""
-        wait = self._changes.take(self.kernel.now()) if self.pciback.profile.hardened else 0
-        if self._catching_up:
-            self.refuse("state", "its state changes too fast")
-        elif wait:
-            self._catching_up = True
-            self.refuse("state", "its state changes too fast")
+        wait = self.share.state_changes()
+        if wait:
             self.kernel.spawn(self._catch_up(path, wait), f"state of guest {self.domid}")
-        else:
+        elif wait is not None:
             await self._follow(path)
 
     async def _catch_up(self, path: str, wait: int) -> None:
         """What a frontend's state has become while it was not followed."""
         await self.kernel.sleep(wait)
-        self._catching_up = False
+        self.share.catching_up = False
         if self.pciback.guests.get(self.domid) is self:
             self.pciback.xenbus.again(path, self._frontend_changed)
 
@@ -213,8 +208,7 @@ class XenPcibkDevice:
         """B4: both ends Initialised: map the page, bind the event channel."""
         if await self.dev.read_state() != S.INITIALISED or await self.dev.otherend_state() != S.INITIALISED:
             return
-        if self.pciback.profile.hardened and self._connects.take(self.kernel.now()):
-            self.refuse("reconnect", "it connects again and again")
+        if not self.share.may_connect():
             raise FatalError(EINVAL, "Too many connections of the frontend")
         self.printk(DEBUG, "Reading frontend config")
         gref, port = await self._frontend_config()
@@ -243,7 +237,11 @@ class XenPcibkDevice:
             image: bytes = await rpc.call("grant_map", self.domid, gref)
         except RpcError:
             raise FatalError(EINVAL, "Error mapping other domain page in ours.") from None
-        address, link = self.pciback.endpoints.listen("channel", f"d{self.domid}")
+        try:
+            address, link = self.pciback.endpoints.listen("channel", guest_identity(self.domid))
+        except EndpointError as error:
+            await rpc.call("grant_unmap", self.domid, gref)
+            raise FatalError(ENFILE, str(error)) from None
         try:
             self._port = await rpc.call("evtchn_bind", self.domid, port, address)
         except RpcError:
@@ -252,9 +250,9 @@ class XenPcibkDevice:
             raise FatalError(EINVAL, "Error binding event channel to IRQ") from None
         self._grant = (self.domid, gref)
         self.channel = Channel(link, SharedPage(image), crossing=self.pciback.profile.has(Defect.D10))
-        self.aer_handler = self._handler_flag = self.channel.page.test_bit(PCIB_AERHANDLER)
+        self.aer_handler = self.share.handler_flag = self.channel.page.test_bit(PCIB_AERHANDLER)
         self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
-        self.worker.events.on_spurious = self.spurious
+        self.worker.events.on_spurious = lambda: self.share.spurious(self.channel)
         self.channel.on_close = self._channel_lost
         self.printk(DEBUG, "Attached!")
 
@@ -264,21 +262,10 @@ class XenPcibkDevice:
             return None  # taken away already: a guest that keeps asking must not reach it (KILL-4)
         return self.pciback.slots.get(sbdf)
 
-    def spurious(self) -> None:
-        """X13, X23: a doorbell that asks for nothing; what it may have changed instead is looked at."""
-        self.refuse("spurious", "a doorbell without a request")
-        if self.channel is not None and self.channel.page.test_bit(PCIB_AERHANDLER) != self._handler_flag:
-            self._handler_flag = not self._handler_flag
-            self.refuse("handler-flag", f"AER handler flag is {int(self._handler_flag)} while connected")
-
-    def refuse(self, kind: str, text: str) -> None:
-        """Count what this guest did not get, or did wrong."""
-        self.pciback.refusals.refuse(kind, self.pciback.guest_name(self.domid), text)
-
     def _channel_lost(self, reason: str) -> None:
         """The guest's end is gone or broke the protocol (X48)."""
         if reason != "connection lost":
-            self.refuse("bad-message", reason)
+            self.share.refuse("bad-message", reason)
         self.lost = True
         self._wake_askers()
 

@@ -6,7 +6,6 @@ left behind, or messages that were under way, would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -89,9 +88,9 @@ class Effects:
 
 
 @pytest.fixture
-def effects(monkeypatch: pytest.MonkeyPatch) -> Iterator[Effects]:
+def effects(monkeypatch: pytest.MonkeyPatch) -> Effects:
     monkeypatch.setattr(rig, "Runner", Immortal)
-    yield Effects(monkeypatch)
+    return Effects(monkeypatch)
 
 
 def sender(host: Host, effects: Effects) -> None:

@@ -20,7 +20,7 @@ from kernel_stub.kernel import MS
 from kernel_stub.rpc import Rpc, RpcError
 from protocol.ers import ChannelState, ErsResult
 
-FLOOD = 8_000  # messages; fewer than fit into the queue of the guest's own socket
+FLOOD = 4_000  # messages; what surely fits into the queue of the guest's own socket
 PAUSE_EVERY = 500
 
 
@@ -64,23 +64,23 @@ class Traitor(PciDriver):
 
     async def hypercalls(self, domu: DomU) -> int:
         """More requests than its share, none of which is waited for."""
-        return await self._flood(lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, "data/x", bytes(2000))))
+        return await self._flood(domu, lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, "data/x", bytes(2000))))
 
     async def doorbells(self, domu: DomU) -> int:
         """Event channel notifications without any request (X13)."""
         assert domu.pcifront is not None
         assert domu.pcifront.ops is not None
-        return await self._flood(lambda n: domu.pcifront.ops.channel.notify())  # type: ignore[union-attr]
+        return await self._flood(domu, lambda n: domu.pcifront.ops.channel.notify())
 
     async def registers(self, domu: DomU) -> int:
         """Reads and writes of registers of devices that it has and has not."""
-        return await self._flood(lambda n: self.dev.devbus.mmio_write(n & 0xFF, n & 7, 4 * n & 0xFFFF, 4, n))
+        return await self._flood(domu, lambda n: self.dev.devbus.mmio_write(n & 0xFF, n & 7, 4 * n & 0xFFFF, 4, n))
 
     async def states(self, domu: DomU) -> int:
         """X30: its frontend's state flaps."""
         path = "device/pci/0/state"
         return await self._flood(
-            lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, path, b"%d" % (3, 6)[n & 1])), 4_000
+            domu, lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, path, b"%d" % (3, 6)[n & 1])), 4_000
         )
 
     async def others(self, domu: DomU) -> int:
@@ -104,11 +104,12 @@ class Traitor(PciDriver):
             return False
         return True
 
-    async def _flood(self, send: Any, count: int = FLOOD) -> int:
+    async def _flood(self, domu: DomU, send: Any, count: int = FLOOD) -> int:
         for number in range(count):
             send(number)
             if number % PAUSE_EVERY == 0:
                 await self.dev.kernel.sleep(MS)
+        await domu.rpc.call("xs_read", 0, "name")  # by the answer all of it has been taken
         return 0
 
 

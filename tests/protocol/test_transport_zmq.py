@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import zmq
 
-from protocol import transport_zmq
+from protocol import transport_door
 from protocol.channel import Channel
 from protocol.codec import Decoder, decode_channel, encode
 from protocol.ports import Journal, Link, Message
 from protocol.sharedinfo import SharedPage
+from protocol.transport_door import FrontDoor
 from protocol.transport_loop import Loop, RealClock, ZmqLink
 from protocol.transport_zmq import (
     PATH_MAX,
-    FrontDoor,
     NetEndpoints,
     TransportError,
     check_address,
@@ -259,7 +259,7 @@ def test_a_control_client_is_served_at_the_door(net: Net, door: Door) -> None:
 
 
 def test_the_door_remembers_the_clients_heard_of_last(net: Net, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_zmq, "CLIENTS_MAX", 2)
+    monkeypatch.setattr(transport_door, "CLIENTS_MAX", 2)
     with contextlib.ExitStack() as stack:
         one, two, three = (stack.enter_context(net.there.loop.context.socket(zmq.DEALER)) for _ in range(3))
         for number, client in enumerate((one, two, one, three, one, two), 1):

@@ -156,7 +156,7 @@ class Pair:
         pdev.aer_handler = page.test_bit(PCIB_AERHANDLER)
         self.worker = pdev.worker = OpWorker(self.dom0, self.channel, pdev._lookup, pdev.name)
         self.events = self.worker.events
-        self.events.on_spurious = pdev.spurious
+        self.events.on_spurious = lambda: pdev.share.spurious(self.channel)
         self.channel.on_close = pdev._channel_lost
 
     @property
