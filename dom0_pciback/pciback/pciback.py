@@ -19,6 +19,7 @@ from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
+from kernel_stub.refusals import Refusals
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import Mutex, NoLock, RwSem, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
@@ -50,6 +51,8 @@ class Pciback:
         self.assignments: RwSem | NoLock = RwSem(kernel, "pcistub_sem") if profile.has(Defect.D1) else NoLock()
         self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.names: dict[int, str] = {}
+        self.refusals = Refusals(kernel)
+        self.owns: Callable[[Sbdf, int], bool] = lambda sbdf, domid: True  # the IOMMU's word, as the stub ordered it
         self._number = 0
         self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)
 

@@ -43,6 +43,8 @@ class FakeLink:
         self._wire.append((self.peer, encode(message)))
         return True
 
+    def pause(self, ns: int) -> None: ...
+
     def close(self) -> None:
         if self.open and self.peer is not None:
             self.open = False
