@@ -64,7 +64,9 @@ class Traitor(PciDriver):
 
     async def hypercalls(self, domu: DomU) -> int:
         """More requests than its share, none of which is waited for."""
-        return await self._flood(domu, lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, "data/x", bytes(2000))))
+        return await self._flood(
+            domu, lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, "data/x", bytes(2000)))
+        )
 
     async def doorbells(self, domu: DomU) -> int:
         """Event channel notifications without any request (X13)."""
