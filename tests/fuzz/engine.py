@@ -1,7 +1,7 @@
 """A small coverage-guided fuzzer: mutates inputs, keeps those that reach a line of ours which none reached before.
 
 No more than the standard library, so that it runs wherever the tests do: lines are counted with ``sys.settrace``, for
-the project's own files alone. The decoders themselves are compiled; what counts as new in them is a new kind of refusal.
+the project's own files alone. The decoders themselves are compiled; new in them is a new kind of refusal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is fuzzed: every decoder, the page stream down to configuration space, hypercalls, registers, a frontend's nodes.
+"""What is fuzzed: every decoder, the page stream down to configuration space, hypercalls, registers, nodes.
 
 Each target takes bytes as they come from a guest and says in a word what became of them. Anything that it raises
 is a finding: in dom0 and in the stub an exception ends the whole host.
@@ -172,7 +172,7 @@ class Nodes:
     def _read(self, raw: bytes) -> tuple[str, bytes]:
         try:
             number, value = msgpack.unpackb(raw, use_list=False)
-            return self.NAMES[number % len(self.NAMES)], bytes(value)
+            return self.NAMES[number % len(self.NAMES)], value if isinstance(value, bytes) else str(value).encode()
         except (ValueError, TypeError, msgpack.exceptions.UnpackException):
             return "state", raw
 

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, with the corpus of the long ones (scripts/fuzz): no crash, no growth, the same every time."""
+"""A short run of the fuzzer, with the corpus of the long ones (scripts/fuzz): no crash, no growth."""
 
 from __future__ import annotations
 

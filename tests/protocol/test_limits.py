@@ -37,7 +37,7 @@ def test_a_bucket_is_full_again_after_a_while_and_no_fuller() -> None:
 
 def test_what_a_guest_can_make_the_host_hold() -> None:
     assert GUEST_LINKS == ("party", "channel", "devbus")
-    assert GUEST_MEMORY == 16 * MIB + 8 * MIB + int(8.5 * MIB)
+    assert 16 * MIB + 8 * MIB + int(8.5 * MIB) == GUEST_MEMORY
 
 
 @pytest.mark.processes

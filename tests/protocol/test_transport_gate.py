@@ -1,4 +1,4 @@
-"""protocol.transport_gate and transport_keys: who may connect to what, over tcp by key, over ipc by user and process."""
+"""protocol.transport_gate and transport_keys: who may connect to what, over tcp by key, over ipc by user."""
 
 from __future__ import annotations
 
