@@ -15,7 +15,7 @@ TEXT_MAX = 160  # of a log line: what a peer has said is only quoted in part
 
 # kind -> what was refused; the names are those of the statistics
 KINDS: dict[str, str] = {
-    "handshake": "a connection that does not speak as a peer does, or says nothing in time",
+    "handshake": "a connection that ends before it is anybody's: no handshake, none in time, no key",
     "no-key": "a connection without a key",
     "unknown-key": "a connection with a key that nobody in this system has",
     "wrong-key": "a connection to a socket that is somebody else's",

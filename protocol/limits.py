@@ -43,6 +43,7 @@ class Rate(NamedTuple):
 
 KNOCKS = Rate(50, 200)  # connections of one peer at the front door
 GUEST_REQUESTS = Rate(2_000, 1_000)  # hypercalls of one guest
+GUEST_TABLES = Rate(20, 200)  # changes of its ports and grants: each is a line of the host's journal
 SPURIOUS_EVENTS = Rate(100, 1_000)  # doorbells of one guest that ask for nothing (X13)
 STATE_CHANGES = Rate(20, 40)  # of one frontend that the backend follows (X30)
 CONNECTS = Rate(2, 10)  # of one frontend with its backend (X34)

@@ -93,11 +93,12 @@ class KeyRing:
             fd = os.open(self.folder / f"{name}{SUFFIX}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return None
-        with open(fd, "rb") as file:
+        try:
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
-                return None
-            key = file.read(KEY_LENGTH + 1)
+            ours = stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022
+            key = os.read(fd, KEY_LENGTH + 1) if ours else b""
+        finally:
+            os.close(fd)
         return key if len(key) == KEY_LENGTH else None
 
     def name_of(self, public: bytes) -> str | None:

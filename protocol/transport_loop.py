@@ -157,10 +157,12 @@ class Loop:
         fd = descriptor(monitor)
 
         def changed() -> None:
-            if link.closed or not link.connections.listen(monitor, self, link.name):
+            if link.closed or not link.connections.listen(monitor):
                 return
             while link.receive():
                 self.kernel.run()  # what the peer said before it went still counts
+            for _ in range(link.connections.strangers()):
+                self.refuse("handshake", "", f"at a socket of {link.name}")
             if link.connections.lost:
                 link.lost("connection lost")
 

@@ -14,7 +14,7 @@ import zmq
 
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 _FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL) | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)  # the gate sees others
-CONNECTION_EVENTS = _ACCEPTED | _DISCONNECTED | _FAILED
+CONNECTION_EVENTS = _ACCEPTED | _DISCONNECTED
 _EVENT = struct.Struct("=HI")  # of a monitor: what happened, and to which descriptor
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # plain numbers: flags cost more
 
@@ -44,32 +44,28 @@ class Connections:
         self.bound = bound
         self.peer = -1  # descriptor of the peer's connection, known from its greeting
         self._open: set[int] = set()
-        self._ended = False
+        self._ended: list[int] = []
 
-    def note(self, accepted: bool, connection: int) -> bool:
-        """A connection begins or ends; True if one has ended."""
-        if accepted:
-            self._open.add(connection)
-        else:
-            self._open.discard(connection)
-            self._ended = True
-        return not accepted
-
-    def listen(self, monitor: zmq.Socket[bytes], loop: Watching, name: str) -> bool:
+    def listen(self, monitor: zmq.Socket[bytes]) -> bool:
         """Take in what a monitor tells; True if a connection has ended."""
-        ended = False
         while readable(monitor):
             event, connection = _EVENT.unpack(monitor.recv_multipart()[0])
-            if event & _FAILED:
-                loop.refuse("handshake", "", f"at a socket of {name}")
+            if event == _ACCEPTED:
+                self._open.add(connection)
             else:
-                ended = self.note(event == _ACCEPTED, connection) or ended
-        return ended
+                self._open.discard(connection)
+                self._ended.append(connection)
+        return bool(self._ended)
+
+    def strangers(self) -> int:
+        """How many have come to a bound socket and gone, without ever having been its peer."""
+        ended, self._ended = self._ended, self._ended if self.lost else []
+        return sum(connection != self.peer for connection in ended) if self.bound else 0
 
     @property
     def lost(self) -> bool:
         """The peer has been there and is gone."""
-        return self._ended if not self.bound else self.peer >= 0 and self.peer not in self._open
+        return bool(self._ended) if not self.bound else self.peer >= 0 and self.peer not in self._open
 
 
 def count_failures(loop: Watching, socket: zmq.Socket[bytes], where: str) -> None:

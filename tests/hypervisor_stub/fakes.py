@@ -240,7 +240,7 @@ class FakeDom0:
 
     async def read(self, path: str) -> str:
         try:
-            return bytes(await self.rpc.call("xs_read", 0, path)).decode()
+            return bytes(await self.rpc.call("xs_read", 0, path)).decode("latin-1")
         except RpcError:
             return ""
 
