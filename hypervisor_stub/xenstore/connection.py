@@ -84,7 +84,8 @@ class Connection:
 
     def set_perms(self, tx: int, path: str, perms: Sequence[str]) -> None:
         """SET_PERMS, also of the special paths. EPERM for a change of owner without privilege (XS-7)."""
-        operations.set_perms(self._view(tx), self.caller, self._node_path(path, special=True), perms)
+        parsed = operations.parse_perms(self.caller, perms)
+        operations.set_perms(self._view(tx), self.caller, self._node_path(path, special=True), parsed)
         self._table.publish(self._tree)
 
     def get_domain_path(self, domid: int) -> str:
@@ -114,10 +115,17 @@ class Connection:
     def unwatch(self, path: str, token: str) -> None:
         """UNWATCH. ENOENT if there is no such watch on this connection."""
         self._check_open()
-        watch = self._watches.get((self._node_path(path, special=True), token))
+        watch = self._watches.get((self._watched_path(path), token))
         if watch is None:
             raise XenStoreError("ENOENT", path)
         self._drop_watch(watch)
+
+    def _watched_path(self, path: str) -> str:
+        """What ``path`` is called in the table; nobody watches one that is not well formed."""
+        try:
+            return self._node_path(path, special=True)
+        except XenStoreError:
+            return ""
 
     def reset_watches(self) -> None:
         """RESET_WATCHES: drop all watches and all transactions of this connection."""
@@ -159,6 +167,10 @@ class Connection:
         if commit:
             transaction.commit()
             self._table.publish(self._tree)
+
+    def check_transaction(self, tx: int) -> None:
+        """ENOENT if this connection has no transaction ``tx``; 0 means none and is fine (XS-11)."""
+        self._view(tx)
 
     def open_transactions(self) -> list[Transaction]:
         """Transactions started and not ended."""

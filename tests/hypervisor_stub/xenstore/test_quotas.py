@@ -114,6 +114,7 @@ def test_xs13_nodes_per_transaction(guest: Client) -> None:
         assert refused(guest.xs.read, tx, f"data/{number}") == "ENOENT"
     assert refused(guest.xs.read, tx, "data/7") == "ENOSPC"
     assert guest.xs.read(tx, "data") == b""
+    assert refused(guest.xs.transaction_end, tx, True) == "ENOMEM"
 
 
 def test_xs13_permission_entries(guest: Client) -> None:
@@ -130,17 +131,17 @@ def test_xs13_path_without_the_domain_prefix(guest: Client) -> None:
 
 
 def test_xs13_node_size_counts_value_and_children(guest: Client) -> None:
-    metadata = 20 + 8
-    guest.xs.write(0, "data", b"v" * (100 - metadata))
-    assert refused(guest.xs.write, 0, "data", b"v" * (101 - metadata)) == "ENOSPC"
+    metadata = 24 + 8
+    guest.xs.write(0, "data", b"v" * (99 - metadata))
+    assert refused(guest.xs.write, 0, "data", b"v" * (100 - metadata)) == "ENOSPC"  # the limit itself is too much
     assert refused(guest.xs.mkdir, 0, "data/x") == "ENOSPC"
-    guest.xs.write(0, "data", b"v" * (98 - metadata))
+    guest.xs.write(0, "data", b"v" * (97 - metadata))
     guest.xs.mkdir(0, "data/x")
 
 
 def test_xs13_memory(store: XenStore, guest: Client) -> None:
-    guest.xs.write(0, "data", b"v" * 70)
-    guest.xs.write(0, "device/pci/0", b"v" * 60)
+    guest.xs.write(0, "data", b"v" * 66)
+    guest.xs.write(0, "device/pci/0", b"v" * 58)
     used = store.usage(7).memory
     assert refused(guest.xs.write, 0, "data/x", b"v" * 60) == "ENOSPC"
     assert refused(guest.xs.watch, "data", "t" * 200) == "ENOSPC"
