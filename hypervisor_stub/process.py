@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hypervisor_stub.hypervisor import Hypervisor
 from hypervisor_stub.supervisor import Supervisor
+from hypervisor_stub.xenstore_sockets import XenStoreSockets
 from hypervisor_stub.zygote import GuestMain, Zygote
 from kernel_stub.kernel import MS, Kernel, Timer
 from kernel_stub.rpc import RpcError
@@ -57,6 +58,7 @@ class HypervisorProcess:
         self.hypervisor.on_fatal = self._fatal
         endpoints = NetEndpoints(self.loop, options.base, {"party": Decoder(TO_HYPERVISOR).decode})
         self.door = FrontDoor(self.loop, options.doors, endpoints, self.hypervisor.accept)
+        self.sockets = XenStoreSockets(self.loop, self.hypervisor.machine, options.run / "xenstored")
         self.status = 0
         self._patience: Timer | None = None
         if options.boot:
@@ -97,6 +99,7 @@ class HypervisorProcess:
             ready.unlink(missing_ok=True)
             self.kernel.trace("party.end", "hypervisor", self.status)
             self.kernel.journal.flush()
+            self.sockets.close()
             self.loop.close()
         return self.status
 

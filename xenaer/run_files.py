@@ -50,6 +50,7 @@ def all_ended(run: Path, seconds: float = 0.0) -> bool:
 
 def clean(run: Path) -> None:
     """Remove everything that says that a system is running; journals and logs stay."""
-    shutil.rmtree(run / "s", ignore_errors=True)
+    for folder in ("s", "xenstored"):
+        shutil.rmtree(run / folder, ignore_errors=True)
     for name in ("system.json", "ready"):
         (run / name).unlink(missing_ok=True)

@@ -30,6 +30,7 @@ SHELLS = {
     "protocol/transport_zmq.py": "the real links",
     "protocol/journal_file.py": "the journal on disk",
     "hypervisor_stub/process.py": "shell of the hypervisor stub: sockets and the real clock",
+    "hypervisor_stub/xenstore_sockets.py": "XenStore's Unix sockets",
     "dom0_pciback/process.py": "shell of dom0",
     "domu_pcifront/process.py": "shell of a guest",
     "hypervisor_stub/supervisor.py": "starts, kills and waits for a guest's process",
