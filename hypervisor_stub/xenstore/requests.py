@@ -108,6 +108,8 @@ def _introduce(client: Client, tx: int, payload: bytes) -> bytes:
     domid = arguments.number(words[0])
     if not client.exists(domid):
         raise XenStoreError("EINVAL", f"there is no domain {domid}")
+    if client.store.is_domain_introduced(domid):
+        client.store.reset_domain(domid)
     client.store.introduce_domain(domid)
     return OK
 
