@@ -102,9 +102,12 @@ class Connection:
             raise XenStoreError("EINVAL", f"depth {depth}")
         if (absolute, token) in self._watches:
             raise XenStoreError("EEXIST", path)
-        if not self.caller.privileged and len(self._watches) >= self.quotas.watches:
-            raise XenStoreError("ENOSPC", "watches")
-        self._charge_watch(absolute, token, 1)
+        self._take("watches", self.quotas.watches)
+        try:
+            self._charge_watch(absolute, token, 1)
+        except XenStoreError:
+            self._give_back("watches")
+            raise
         watch = Watch(absolute, token, self.caller, self.on_event)
         watch.depth = depth
         watch.strip = len(self._home) + 1 if is_relative(path) else 0
@@ -129,7 +132,8 @@ class Connection:
 
     def reset_watches(self) -> None:
         """RESET_WATCHES: drop all watches and all transactions of this connection."""
-        self._transactions.clear()
+        for number in list(self._transactions):
+            self._drop_transaction(number)
         for watch in list(self._watches.values()):
             self._drop_watch(watch)
 
@@ -137,6 +141,7 @@ class Connection:
         del self._watches[watch.path, watch.token]
         self._table.remove(watch)
         self._charge_watch(watch.path, watch.token, -1)
+        self._give_back("watches")
 
     def _charge_watch(self, path: str, token: str, sign: int) -> None:
         memory = sign * (len(path) + len(token))
@@ -149,8 +154,7 @@ class Connection:
         self._view(tx)
         if tx:
             raise XenStoreError("EBUSY", f"transaction {tx}")
-        if not self.caller.privileged and len(self._transactions) >= self.quotas.transactions:
-            raise XenStoreError("ENOSPC", "transactions")
+        self._take("transactions", self.quotas.transactions)
         number = self._next_transaction
         while number in self._transactions:
             number = number % TRANSACTION_ID_MAX + 1
@@ -161,12 +165,17 @@ class Connection:
     def transaction_end(self, tx: int, commit: bool) -> None:
         """TRANSACTION_END: commit (EAGAIN on conflict, and nothing changed) or abort. The transaction is gone then."""
         self._check_open()
-        transaction = self._transactions.pop(tx, None)
-        if transaction is None:
-            raise XenStoreError("ENOENT", f"transaction {tx}")
+        transaction = self._drop_transaction(tx)
         if commit:
             transaction.commit()
             self._table.publish(self._tree)
+
+    def _drop_transaction(self, tx: int) -> Transaction:
+        transaction = self._transactions.pop(tx, None)
+        if transaction is None:
+            raise XenStoreError("ENOENT", f"transaction {tx}")
+        self._give_back("transactions")
+        return transaction
 
     def check_transaction(self, tx: int) -> None:
         """ENOENT if this connection has no transaction ``tx``; 0 means none and is fine (XS-11)."""
@@ -183,6 +192,15 @@ class Connection:
             self.closed = True
 
     # Helpers
+
+    def _take(self, what: str, most: int) -> None:
+        """Quotas are the domain's, over all of its connections (XS-13)."""
+        if not self.caller.privileged:
+            self._tree.ledger.take(self.domid, what, most)
+
+    def _give_back(self, what: str) -> None:
+        if not self.caller.privileged:
+            self._tree.ledger.give_back(self.domid, what)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hypervisor_stub.xenstore import FEATURES, Quotas, XenStore
-from tests.hypervisor_stub.xenstore.support import Client, refused
+from tests.hypervisor_stub.xenstore.support import Client, NewClient, refused
 
 SMALL = Quotas(
     nodes=5, watches=3, transactions=2, transaction_nodes=8, permissions=2, path=40, node_size=100, memory_hard=300
@@ -105,6 +105,27 @@ def test_xs13_transactions(guest: Client) -> None:
     assert refused(guest.xs.transaction_start) == "ENOSPC"
     guest.xs.transaction_end(tx, False)
     guest.xs.transaction_start()
+
+
+def test_xs13_watches_and_transactions_are_counted_over_all_connections_of_a_domain(
+    store: XenStore, guest: Client, client: NewClient
+) -> None:
+    """A guest that opens more sockets gets no more of them; what a connection leaves open is free again."""
+    other = client(7, False)
+    guest.xs.transaction_start()
+    other.xs.transaction_start()
+    guest.xs.watch("data", "1")
+    other.xs.watch("data", "2")
+    other.xs.watch("data", "3")
+    for xs in (guest.xs, other.xs):
+        assert refused(xs.transaction_start) == refused(xs.watch, "data", "4") == "ENOSPC"
+    other.xs.close()
+    guest.xs.transaction_start()
+    guest.xs.watch("data", "2")
+    store.release_domain(7)
+    successor = client(7, False)
+    for _ in range(2):
+        successor.xs.transaction_start()
 
 
 def test_xs13_nodes_per_transaction(guest: Client) -> None:
