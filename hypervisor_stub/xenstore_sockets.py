@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hypervisor_stub.machine import Machine
+from hypervisor_stub.xenstore.budget import Budget
 from hypervisor_stub.xenstore.paths import INTRODUCE_DOMAIN, RELEASE_DOMAIN
 from hypervisor_stub.xenstore.session import Session
+from kernel_stub.kernel import Kernel
 from protocol.ids import DOM0
 from protocol.transport_loop import Loop
 from protocol.transport_zmq import TransportError, check_address
@@ -33,12 +35,13 @@ class Peer:
         self.sock = sock
         self.session = session
         self.closed = False
+        self.held = False  # nothing more is taken from it for a while
         self.on_close: Callable[[], None] = lambda: None
         self._epoll = epoll
         self._mask = select.EPOLLIN
         sock.setblocking(False)
         epoll.register(sock, self._mask)
-        session.on_output = self._wait
+        session.on_output = self.wait
         session.on_end = lambda reason: self.close()
 
     def serve(self, events: int) -> None:
@@ -51,9 +54,9 @@ class Peer:
             events = 0
         except OSError:  # the client is gone, in whichever way
             self.close()
-        if events & NOBODY_LEFT and not self.session.wanted:
+        if events & NOBODY_LEFT and not (events & select.EPOLLIN and self.session.wanted):
             self.close()
-        self._wait()
+        self.wait()
 
     def _take(self) -> None:
         for _ in range(2):  # header, payload
@@ -72,11 +75,11 @@ class Peer:
         while output := self.session.output():
             self.session.sent(self.sock.send(output))
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Be told of what can be gone on with."""
         if self.closed:
             return
-        mask = select.EPOLLIN if self.session.wanted else 0
+        mask = select.EPOLLIN if self.session.wanted and not self.held else 0
         mask |= select.EPOLLOUT if self.session.output() else 0
         if mask != self._mask:
             self._mask = mask
@@ -95,10 +98,13 @@ class Peer:
 class Door:
     """One listening socket: who connects here speaks for domain ``domid``."""
 
-    def __init__(self, path: Path, domid: int, *, privileged: bool) -> None:
+    def __init__(self, kernel: Kernel, path: Path, domid: int) -> None:
         self.path = path
         self.domid = domid
-        self.privileged = privileged
+        self.privileged = domid == DOM0
+        self._kernel = kernel
+        self._budget = Budget(kernel.now())
+        self._held = False
         self.peers: dict[int, Peer] = {}  # by file descriptor
         check_address(f"ipc://{path}")
         path.parent.mkdir(mode=0o700, parents=True)
@@ -112,6 +118,28 @@ class Door:
     def full(self) -> bool:
         """No further client is served."""
         return len(self.peers) >= CLIENTS_MAX[self.privileged]
+
+    def add(self, fd: int, peer: Peer) -> None:
+        """One more client."""
+        self.peers[fd] = peer
+        peer.held = self._held
+        peer.wait()
+
+    def account(self, changes: int) -> None:
+        """The domain's clients have changed the store; a guest's are held back if that was too much."""
+        if self.privileged or not changes:
+            return
+        now = self._kernel.now()
+        free = self._budget.spend(now, changes)
+        if free > now and not self._held:
+            self._hold(True)
+            self._kernel.call_at(free, lambda: self._hold(False))
+
+    def _hold(self, on: bool) -> None:
+        self._held = on
+        for peer in self.peers.values():
+            peer.held = on
+            peer.wait()
 
     def close(self) -> None:
         """Close socket and clients; the socket's directory goes with all that is in it."""
@@ -156,7 +184,7 @@ class XenStoreSockets:
     def _open(self, domid: int, path: Path) -> None:
         """A system without one of these sockets is a system all the same."""
         try:
-            door = Door(path, domid, privileged=domid == DOM0)
+            door = Door(self._machine.kernel, path, domid)
         except (TransportError, OSError) as error:
             sys.stderr.write(f"hypervisor: no XenStore socket {path}: {error}\n")
             sys.stderr.flush()
@@ -180,14 +208,19 @@ class XenStoreSockets:
 
     def _welcome(self, door: Door, sock: socket.socket) -> None:
         session = Session(self._machine.store, door.domid, privileged=door.privileged, exists=self._exists)
-        fd = sock.fileno()
-        peer = door.peers[fd] = Peer(self._epoll, sock, session)
-        self._callbacks[fd] = peer.serve
+        fd, peer = sock.fileno(), Peer(self._epoll, sock, session)
+
+        def serve(events: int) -> None:
+            before = session.conn.changes
+            peer.serve(events)
+            door.account(session.conn.changes - before)
 
         def gone() -> None:
             del door.peers[fd], self._callbacks[fd]
 
         peer.on_close = gone
+        self._callbacks[fd] = serve
+        door.add(fd, peer)
 
     def _exists(self, domid: int) -> bool:
         return domid == DOM0 or self._machine.domains.get(domid) is not None

@@ -30,6 +30,7 @@ class Connection:
         self.on_event = on_event
         self.outstanding: Callable[[], int] | None = None  # set by who queues: events and replies not yet taken
         self.closed = False
+        self.changes = 0  # that this client has made, as watchers count them
         self._tree = tree
         self._table = watches
         self._home = domain_path(caller.domid)
@@ -58,17 +59,17 @@ class Connection:
     def write(self, tx: int, path: str, value: bytes) -> None:
         """WRITE; creates missing parents (XS-4)."""
         operations.write(self._view(tx), self.caller, self._node_path(path), value)
-        self._table.publish(self._tree)
+        self._publish()
 
     def mkdir(self, tx: int, path: str) -> None:
         """MKDIR; no error if it exists."""
         operations.mkdir(self._view(tx), self.caller, self._node_path(path))
-        self._table.publish(self._tree)
+        self._publish()
 
     def rm(self, tx: int, path: str) -> None:
         """RM of a subtree (XS-5). EINVAL for the root."""
         operations.rm(self._view(tx), self.caller, self._node_path(path))
-        self._table.publish(self._tree)
+        self._publish()
 
     def directory(self, tx: int, path: str) -> list[str]:
         """DIRECTORY: names in order of creation, however many; a wire server answers E2BIG if they do not fit."""
@@ -86,7 +87,7 @@ class Connection:
         """SET_PERMS, also of the special paths. EPERM for a change of owner without privilege (XS-7)."""
         parsed = operations.parse_perms(self.caller, perms)
         operations.set_perms(self._view(tx), self.caller, self._node_path(path, special=True), parsed)
-        self._table.publish(self._tree)
+        self._publish()
 
     def get_domain_path(self, domid: int) -> str:
         """GET_DOMAIN_PATH: ``/local/domain/<domid>``, whether or not it exists."""
@@ -168,7 +169,7 @@ class Connection:
         transaction = self._drop_transaction(tx)
         if commit:
             transaction.commit()
-            self._table.publish(self._tree)
+            self._publish()
 
     def _drop_transaction(self, tx: int) -> Transaction:
         transaction = self._transactions.pop(tx, None)
@@ -192,6 +193,10 @@ class Connection:
             self.closed = True
 
     # Helpers
+
+    def _publish(self) -> None:
+        self.changes += len(self._tree.changes)
+        self._table.publish(self._tree)
 
     def _take(self, what: str, most: int) -> None:
         """Quotas are the domain's, over all of its connections (XS-13)."""

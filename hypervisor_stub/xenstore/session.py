@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from hypervisor_stub.xenstore.operations import PAYLOAD_MAX
 from hypervisor_stub.xenstore.paths import SPECIAL_PATHS
 from hypervisor_stub.xenstore.requests import Client, answer
 from hypervisor_stub.xenstore.store import XenStore
-from hypervisor_stub.xenstore.wire import Framer, FramingError, Message, Op, event
+from hypervisor_stub.xenstore.wire import HEADER, Framer, FramingError, Message, Op, event
 
 REPLY_FIRST = (Op.WATCH, Op.RELEASE)  # everywhere else the events that a request causes go before its reply
 OUTPUT_MAX = 1 << 20
@@ -78,8 +79,10 @@ class Session:
             self._late.append((path, token))
 
     def _put_event(self, path: str, token: str) -> None:
-        """Not twice while it waits, unless it is about domains (XS-10)."""
+        """Not twice while it waits, unless it is about domains (XS-10); not at all if it is too long for a message."""
         message = event(path, token)
+        if len(message) > HEADER.size + PAYLOAD_MAX:
+            return
         if path not in SPECIAL_PATHS:
             if message in self._queued:
                 return

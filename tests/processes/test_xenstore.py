@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor_stub.xenstore.budget import BURST, RATE
 from hypervisor_stub.xenstore.session import OUTPUT_MAX
 from hypervisor_stub.xenstore.wire import HEADER, Message, Op
 from hypervisor_stub.xenstore_sockets import CLIENTS_MAX
@@ -316,6 +317,18 @@ def test_a_flood_of_requests_slows_nobody_down(view: Running, honest: socket.soc
         for _ in range(50):
             assert exchange(honest, Op.READ, b"/local/domain/0/name\0") == b"Domain-0"
         assert time.monotonic() - begin < PATIENCE_S / 4
+
+
+def test_a_guests_changes_are_rationed(view: Running, honest: socket.socket) -> None:
+    """So that kernels which watch what it writes can keep up; what it reads is not."""
+    with client_of(socket_of(view, "guest1")) as bad, client_of(socket_of(view, "guest1")) as other:
+        begin = time.monotonic()
+        for _ in range(BURST + RATE // 2):
+            assert exchange(bad, Op.WRITE, b"device/pci/0/state\0004") == OK
+        assert time.monotonic() - begin > 0.4
+        bad.sendall(Message(Op.WRITE, 0, 0, b"data\0").encode() * 10)
+        assert exchange(other, Op.READ, b"name\0") == b"guest1"
+        assert exchange(honest, Op.READ, b"/local/domain/0/name\0") == b"Domain-0"
 
 
 def test_a_deaf_watcher_is_cut_off(view: Running, honest: socket.socket) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hypervisor_stub.xenstore import FEATURES, Quotas, XenStore
+from hypervisor_stub.xenstore.budget import BURST, RATE, Budget
 from tests.hypervisor_stub.xenstore.support import Client, NewClient, refused
 
 SMALL = Quotas(
@@ -179,6 +180,28 @@ def test_xs13_soft_limit_is_reported_only() -> None:
     assert not store.usage(7).over_soft
     store.connect(7, lambda path, token: None, privileged=False).write(0, "/n", b"v" * 100)
     assert store.usage(7).over_soft
+
+
+def test_budget_lets_a_burst_through_and_then_its_rate() -> None:
+    budget, second = Budget(0), 1_000_000_000
+    assert budget.spend(0, BURST - 1) == 0
+    assert budget.spend(0, 1) == second // RATE
+    assert budget.spend(second, 0) == second
+    assert budget.spend(second, 2 * RATE) == 2 * second + second // RATE  # one commit may overdraw it
+    assert budget.spend(100 * second, BURST - 1) == 100 * second  # and it never saves more than a burst
+    assert budget.spend(100 * second, 1) > 100 * second
+
+
+def test_xs13_changes_are_counted_as_watchers_hear_of_them(guest: Client) -> None:
+    before = guest.xs.changes
+    tx = guest.xs.transaction_start()
+    for name in ("a", "b"):
+        guest.xs.write(tx, f"data/{name}", b"")
+    assert guest.xs.changes == before
+    guest.xs.transaction_end(tx, True)
+    assert guest.xs.changes == before + 2
+    guest.xs.rm(0, "data")
+    assert guest.xs.changes == before + 5
 
 
 def test_xs13_outstanding_events_throttle_unprivileged_clients(dom0: Client, guest: Client) -> None:

@@ -56,6 +56,10 @@ SAME: dict[str, list[Request]] = {
         for start in ("/shared/", "data/", f"{HOME}/")
         for size in (2032, 2047, 2048, 2049, 2064, 2065)
     ],
+    "length of an event": [
+        dom0(Op.WATCH, "/", "t" * 4000),
+        *(dom0(Op.WRITE, "/" + "x" * size) for size in (92, 93, 94, 95, 200)),
+    ],
     "nodes": [
         *[guest(Op.MKDIR, f"data/{a}/{b}") for a in range(40) for b in range(26)][:1000],
         *(guest(op, path) for op, path in ((Op.RM, "data/0"), (Op.MKDIR, "data/z"), (Op.RM, "data"))),
