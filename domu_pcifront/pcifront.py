@@ -95,13 +95,18 @@ class Pcifront:
         """F3: the channel is up; find the devices."""
         if await self.dev.read_state() != S.INITIALISED:
             return
+        if await self._open_channel():
+            await self._scan()
+            await self.dev.switch_state(S.CONNECTED)
+
+    async def _open_channel(self) -> bool:
+        """Take up the backend's end of the event channel; without it the device is given up."""
         future = self._opened[self._refs[1]]
         if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * MS):
             await self.dev.fatal(19, "backend connected without binding the event channel")
-            return
+            return False
         self._start_channel(self.endpoints.connect("channel", future.value))
-        await self._scan()
-        await self.dev.switch_state(S.CONNECTED)
+        return True
 
     def _start_channel(self, link: Link) -> None:
         channel = Channel(link, self.page, crossing="D6" in self.defects)
@@ -154,7 +159,7 @@ class Pcifront:
     async def _detach_devices(self) -> None:
         """F5, F6: remove what the toolstack wants back, then say so."""
         state = await self.dev.read_state()
-        if state == S.INITIALISED:
+        if state == S.INITIALISED and "D16" not in self.defects:
             self.kernel.printk(INFO, f"{PREFIX} Skipping connect")  # F6, BUS-25
         elif state != S.CONNECTED:
             return  # F7
@@ -172,11 +177,12 @@ class Pcifront:
                 await self.bus.remove(parse_vdev(vdev))
 
     async def _attach_devices(self) -> None:
-        """F8: scan again."""
+        """F8: scan again, or for the first time if Connected was missed (F6)."""
         if await self.dev.read_state() != S.RECONFIGURING:
             return
-        if self.ops is not None:
-            await self._scan()
+        if self.ops is None and not await self._open_channel():
+            return
+        await self._scan()
         await self.dev.switch_state(S.CONNECTED)
 
     async def _going_away(self) -> None:

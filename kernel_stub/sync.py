@@ -8,7 +8,7 @@ xen-pci.md 7.1 say which locks exist and in which order they are taken).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -206,6 +206,23 @@ class StealableMutex:
 
 
 Lock = Mutex | StealableMutex
+
+
+class Locks:
+    """Several locks taken in order and given back in reverse, as ``async with``."""
+
+    __slots__ = ("locks",)
+
+    def __init__(self, locks: Sequence[Lock]) -> None:
+        self.locks = locks
+
+    async def __aenter__(self) -> None:
+        for lock in self.locks:
+            await lock.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        for lock in reversed(self.locks):
+            lock.release()
 
 
 class ReadersLock:

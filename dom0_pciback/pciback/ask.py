@@ -14,7 +14,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
 from protocol.channel import Channel
 from protocol.ers import ChannelState, ErsResult, Phase
-from protocol.sharedinfo import PCIB_ACTIVE, PciOp
+from protocol.sharedinfo import PCIB_ACTIVE, PCIB_AERHANDLER, PciOp
 
 OP_OF_PHASE: dict[Phase, PciOp] = {
     Phase.ERROR_DETECTED: PciOp.AER_DETECTED,
@@ -87,8 +87,8 @@ async def _known_end(pdev: XenPcibkDevice) -> None:
 
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
     """What keeps pciback from asking; first row wins. None: ask."""
-    if psdev.detaching:
-        return Situation.DETACHED
+    if psdev.detaching and (found := _departing(psdev, pdev)) is not None:
+        return found
     if pdev.stopped or pdev.condemned:
         return Situation.GUEST_DEAD
     if pdev.mute:
@@ -99,9 +99,22 @@ def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation
             return Situation.NO_SHARED_PAGE_YOUNG
     if pdev.channel is None or pdev.lost or pdev.leaving:
         return Situation.NO_SHARED_PAGE
-    if not pdev.aer_handler:
+    if not _has_aer_code(pdev, pdev.channel):
         return Situation.NO_AER_HANDLER
     return None if pdev.vbus.guest_address(psdev.dev.sbdf) is not None else Situation.NO_GUEST_ADDRESS
+
+
+def _departing(psdev: PcistubDevice, pdev: XenPcibkDevice) -> Situation | None:
+    """A device that its guest gives back is not asked about (H11), unless D20 or D22 forgets that."""
+    has = pdev.pciback.profile.has
+    if pdev.vbus.guest_address(psdev.dev.sbdf) is None:
+        return Situation.NO_GUEST_ADDRESS if has(Defect.D20) else Situation.DETACHED
+    return None if has(Defect.D22) else Situation.DETACHED
+
+
+def _has_aer_code(pdev: XenPcibkDevice, channel: Channel) -> bool:
+    """What the page said at connect; ``linux`` looks into it each time (X23)."""
+    return pdev.aer_handler if pdev.pciback.profile.hardened else channel.page.test_bit(PCIB_AERHANDLER)
 
 
 async def _common_process(
@@ -139,8 +152,8 @@ async def _wait(
     data, now = channel.page.data, pdev.kernel.now
     begin, paused = now(), pdev.paused_ns()
     while data[0] & 1 << PCIB_ACTIVE:
-        if psdev.detaching:
-            return Situation.DETACHED
+        if psdev.detaching and (found := _departing(psdev, pdev)) is not None:
+            return found
         if pdev.lost or pdev.leaving:
             await _known_end(pdev)
             return Situation.GUEST_DEAD if pdev.stopped else Situation.NO_SHARED_PAGE

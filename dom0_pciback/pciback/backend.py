@@ -111,7 +111,7 @@ class XenPcibkDevice:
         if state == S.INIT_WAIT:
             self.printk(DEBUG, "getting be setup")
             await self._guarded(self._setup)
-        elif state == S.INITIALISED:
+        elif state == S.INITIALISED and not self.pciback.profile.has(Defect.D17):
             self.printk(DEBUG, "Reconfiguring device ...")
             await self._guarded(lambda: self._reconfigure(None))  # B5
         elif state == S.RECONFIGURING:
@@ -152,14 +152,17 @@ class XenPcibkDevice:
             S.CLOSED: self._frontend_closed,
             S.UNKNOWN: self._frontend_gone,
         }
-        if state == S.UNKNOWN and text is not None and text.strip() not in ("", "0"):
+        nonsense = state == S.UNKNOWN and text is not None and text.strip() not in ("", "0")
+        if nonsense and self.pciback.profile.hardened:
             return
         row = rows.get(state)
         if row is not None:
             await self._guarded(row)
 
     async def _frontend_connected(self) -> None:
-        """B9; a frontend that says so without a page is not believed (X32)."""
+        """B9; a frontend that says so without a page is not believed (X32), in ``linux`` it is."""
+        if self.channel is None and not self.pciback.profile.hardened:
+            await self.dev.switch_state(S.CONNECTED)
         if self.channel is not None:
             for psdev in self.exported.values():
                 psdev.young_since = None
@@ -226,6 +229,7 @@ class XenPcibkDevice:
         self.channel = Channel(link, SharedPage(image), crossing=self.pciback.profile.has(Defect.D10))
         self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
         self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
+        self.worker.serves_abandoned = self.pciback.profile.has(Defect.D6)
         self.channel.on_close = self._channel_lost
         self.printk(DEBUG, "Attached!")
 
@@ -310,11 +314,15 @@ class XenPcibkDevice:
         psdev = self.pciback.slots.get(sbdf)
         if psdev is None or psdev.pdev is not None:
             raise FatalError(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
+        if self.pciback.profile.has(Defect.D12):
+            psdev.pdev = self  # and so it stays, whatever goes wrong from here on
         devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
         if devfn < 0:
             raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
         psdev.pdev, psdev.detaching, psdev.clean = self, False, False
         psdev.young_since, self.introduced = self.kernel.now(), False
+        # Only a guest without pcifront has its gsi looked up.
+        psdev.leaked |= self.pciback.profile.has(Defect.D13) and not self.pciback.may_connect(self.domid)
         self.exported[sbdf] = psdev
         where = f"dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}"
         self.printk(DEBUG, f"exporting {where}")

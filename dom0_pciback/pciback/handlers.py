@@ -11,10 +11,9 @@ from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers
 from dom0_pciback.pciback.ask import Budget, ask
 from dom0_pciback.pciback.pciback import Pciback
-from dom0_pciback.pciback.profile import Decision, Defect, Situation, Table, decide
+from dom0_pciback.pciback.profile import Decision, Situation, Table, decide
 from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
-from kernel_stub.sync import Mutex
 from protocol.ers import ChannelState, Phase
 from protocol.layout_pcie import EXP, EXP_DEVSTA_FED, EXP_DEVSTA_NFED
 
@@ -42,7 +41,7 @@ class Callbacks:
         self.budget_ns = timing.aer_budget_ms * MS
         self.grace_ns = timing.connect_grace_ms * MS
         self.table = pciback.profile.table()
-        self.pcistub_sem = Mutex(self.kernel, "pcistub_sem")  # D1: one for all guests
+        self.bystander_table = pciback.profile.bystander_table()
         self.incident = 0
 
     def budget(self) -> Budget:
@@ -108,7 +107,5 @@ class Callbacks:
 
     async def _callback(self, dev: PciDev, phase: Phase, state: ChannelState) -> int:
         """One callback; each phase has its own 300 seconds, and with D1 all of dom0 waits meanwhile."""
-        if not self.pciback.profile.has(Defect.D1):
-            return (await self.decide_phase(dev, phase, state, self.budget())).vote
-        async with self.pcistub_sem:
+        async with self.pciback.aer_locks():
             return (await self.decide_phase(dev, phase, state, self.budget())).vote

@@ -20,13 +20,14 @@ Result = tuple[int, int]
 class OpWorker:
     """Serves the ``op`` slot of one guest: one request at a time, from a private copy (XSA-155, X11)."""
 
-    __slots__ = ("channel", "events", "kernel", "lookup", "served")
+    __slots__ = ("channel", "events", "kernel", "lookup", "served", "serves_abandoned")
 
     def __init__(self, kernel: Kernel, channel: Channel, lookup: Lookup, name: str) -> None:
         self.kernel = kernel
         self.channel = channel
         self.lookup = lookup
         self.served = 0
+        self.serves_abandoned = False  # D6
         self.events = BackendEvents(kernel, channel, lambda: kernel.schedule(self._do_op), name)
 
     def _do_op(self) -> None:
@@ -45,7 +46,7 @@ class OpWorker:
 
     def _do_one_op(self) -> None:
         page = self.channel.page
-        if not page.data[0] & 1 << PCIF_ACTIVE:
+        if not page.data[0] & 1 << PCIF_ACTIVE and not self.serves_abandoned:
             return  # the frontend has given it up meanwhile (H6)
         op = page.op()
         psdev = self.lookup(op.domain, op.bus, op.devfn)

@@ -15,12 +15,13 @@ from dom0_pciback.pci.enable import pci_enable_bridge
 from dom0_pciback.pci.reset import has_reset_method, reset_function_locked
 from dom0_pciback.pci.state import save_state
 from dom0_pciback.pciback.backend import XenPcibkDevice
+from dom0_pciback.pciback.conf_quirks import Quirk, parse_quirk
 from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import Lock, WaitQueue
+from kernel_stub.sync import Lock, Locks, Mutex, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -47,6 +48,8 @@ class Pciback:
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
         self.reset_lock: Callable[[PciDev], Lock] = lambda dev: dev.device_lock  # Resets has the real ones
+        self.pcistub_sem = Mutex(kernel, "pcistub_sem")  # one for all guests; nobody takes it without D1
+        self.quirks: list[Quirk] = []  # heads of the quirk list, in the order in which they were added
         self.names: dict[int, str] = {}
         self._number = 0
         self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)
@@ -123,6 +126,8 @@ class Pciback:
         psdev = self.slots.pop(dev.sbdf)
         if psdev.pdev is not None:
             psdev.pdev.exported.pop(dev.sbdf, None)
+        if psdev.leaked:  # D13: its last reference never goes, and so nothing of its release happens
+            return
         psdev.restore_seized()
         self.kernel.trace("pciback.release", dev.name)
 
@@ -134,17 +139,43 @@ class Pciback:
         waits for an operator's reset; one whose reset fails becomes faulty (D25).
         """
         failed = ""
-        async with psdev.dev.device_lock:
+        async with psdev.dev.device_lock, self.aer_locks():
             if not (psdev.clean or psdev.faulty or stub_resets):
                 offered = has_reset_method(self.core, psdev.dev)
                 rc, _ = await reset_function_locked(self.core, psdev.dev)
                 failed = f"reset failed ({rc})" if rc and offered else ""
                 psdev.restore_seized()
             psdev.disable_msi()
+            self._drop_quirks(psdev)
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
         if failed and not self.profile.has(Defect.D25):
             await self.mark_faulty(psdev, failed)
         self.progress.wake_all()  # who waits to have it may have it
+
+    def aer_locks(self, *more: Lock) -> Locks:
+        """What is held while a guest is asked and while a device is put back: nothing, or one lock for all (D1)."""
+        return Locks([*more, self.pcistub_sem] if self.profile.has(Defect.D1) else list(more))
+
+    # -- quirks --------------------------------------------------------------------------------
+    def add_quirk(self, text: str) -> None:
+        """Write to the driver's sysfs file ``quirks`` (6.7). Raises ValueError."""
+        quirk = parse_quirk(text)
+        psdev = self.slots.get(quirk.sbdf)
+        if psdev is None:
+            raise ValueError(f"{quirk.sbdf} is not seized by pciback")
+        psdev.conf.add_quirk(quirk)
+        self.quirks.append(quirk)
+
+    def _drop_quirks(self, psdev: PcistubDevice) -> None:
+        """The head that goes with a put back; with D19 the first one whose ids fit, whoever's it is."""
+        for quirk in self.quirks:
+            if quirk.sbdf == psdev.dev.sbdf or (self.profile.has(Defect.D19) and self._same_ids(quirk, psdev)):
+                self.quirks.remove(quirk)
+                return
+
+    def _same_ids(self, quirk: Quirk, psdev: PcistubDevice) -> bool:
+        other = self.core.devices[quirk.sbdf]
+        return (other.vendor, other.device) == (psdev.dev.vendor, psdev.dev.device)
 
     # -- guests --------------------------------------------------------------------------------
     async def _backend_appears(self, path: str) -> None:

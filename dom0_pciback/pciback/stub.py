@@ -77,7 +77,7 @@ class PcistubDevice:
     """
 
     __slots__ = (
-        "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "msi_image", "pdev", "pirq", "seized",
+        "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "leaked", "msi_image", "pdev", "pirq", "seized",
         "warnings", "young_since",
     )  # fmt: skip
 
@@ -91,6 +91,7 @@ class PcistubDevice:
         self.clean = False
         self.young_since: int | None = None  # exported then (ns), and the guest has not taken it up yet (H13)
         self.faulty = ""
+        self.leaked = False  # a gsi look-up has kept a reference (D13)
         self.warnings = 0
         self.access = HostAccess(core, dev)
         self.seized: SavedState = save_state(core, dev)

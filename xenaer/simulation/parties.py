@@ -75,7 +75,7 @@ class SimGuest:
         self.kernel = system.make_kernel(name, panic_on_oops=False)
         link = system.connect_hypervisor(f"{name}.{domid}")
         self.endpoints.links.append(link)
-        self.domu = DomU(self.kernel, link, self.endpoints, SimMachine(self), token)
+        self.domu = system.domu_of(name)(self.kernel, link, self.endpoints, SimMachine(self), token)
 
     def freeze(self, *, on: bool) -> None:
         """Stop the guest where it is, or let it go on: neither its tasks nor its interrupts run meanwhile."""
@@ -119,7 +119,7 @@ class SimRunner:
         """Begin a guest after the time that a fork takes."""
         await self.kernel.sleep(FORK_NS)
         pid = self.system.next_pid()
-        guest = self._guests[pid] = SimGuest(self.system, pid, domid, token, name)
+        guest = self._guests[pid] = self.system.guests[name] = SimGuest(self.system, pid, domid, token, name)
         guest.on_death = lambda pid, status: self.on_death(pid, status)
         return pid
 
@@ -140,6 +140,8 @@ class SimParts:
         self.board = Switchboard(self.world)
         self.records: list[tuple[str, Record]] = []
         self.accept: Callable[[SimLink], None] = lambda link: None
+        self.domu_of: Callable[[str], type[DomU]] = lambda name: DomU  # a scenario may have guests without manners
+        self.guests: dict[str, SimGuest] = {}  # the last incarnation of each
         self._pid = 1000
 
     def make_kernel(self, name: str, *, panic_on_oops: bool = True) -> Kernel:
