@@ -38,14 +38,24 @@ DriverOf = Callable[[int], PciDriver | None]
 class AerService:
     """Serves the ``aer_op`` slot of one guest. ``driver_of(devfn)`` finds the driver of a virtual device.
 
-    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good.
+    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good;
+    ``late_answers`` (D10) are given to whatever stands in the slot by then.
     """
 
-    def __init__(self, kernel: Kernel, channel: Channel, driver_of: DriverOf, *, call_missing: bool = False) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        channel: Channel,
+        driver_of: DriverOf,
+        *,
+        call_missing: bool = False,
+        late_answers: bool = False,
+    ) -> None:
         self.kernel = kernel
         self.channel = channel
         self.driver_of = driver_of
         self.call_missing = call_missing
+        self.late_answers = late_answers
         self.served = 0
         self._op_active = False  # _PDEVB_op_active
         self._work = Work(kernel, "pcifront_do_aer", self._do_aer)
@@ -62,7 +72,8 @@ class AerService:
         request = page.aer_op()
         # The request names its device before the handler runs, not after (FE-12, X22).
         result = await self._common_process(request)
-        if page.data[0] & 1 << PCIB_ACTIVE and page.aer_op() == request:  # else it was given up: no late answer
+        in_time = page.data[0] & 1 << PCIB_ACTIVE and page.aer_op() == request  # else it was given up
+        if in_time or self.late_answers:
             page.write_aer_err(result)
             page.clear_bit(PCIB_ACTIVE)
             self.channel.notify()

@@ -111,7 +111,13 @@ class Pcifront:
     def _start_channel(self, link: Link) -> None:
         channel = Channel(link, self.page, crossing="D6" in self.defects)
         self.events = EventChannel(self.kernel, channel, lambda: None)
-        self.service = AerService(self.kernel, channel, self.bus.driver_of, call_missing="D14" in self.defects)
+        self.service = AerService(
+            self.kernel,
+            channel,
+            self.bus.driver_of,
+            call_missing="D14" in self.defects,
+            late_answers="D10" in self.defects,
+        )
         self.events.handler = self.service.schedule
         self.ops = PciOps(
             self.kernel,

@@ -77,8 +77,8 @@ class PcistubDevice:
     """
 
     __slots__ = (
-        "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "leaked", "msi_image", "pdev", "pirq", "seized",
-        "warnings", "young_since",
+        "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "leaked", "msi_image", "pdev", "pirq",
+        "seized", "warnings", "young_since",
     )  # fmt: skip
 
     def __init__(self, core: PciCore, dev: PciDev, number: int, *, hardened: bool) -> None:

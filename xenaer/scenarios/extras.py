@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.topology import HostSpec
+from protocol.topology import BootSpec, HostSpec
 from xenaer.scenarios.hosts import guest, host
 from xenaer.scenarios.interleavings import LATER, MUTE, one, two
 from xenaer.scenarios.scenario import MakeHost, Scenario
@@ -15,6 +15,11 @@ BEFORE_FIXES = "linux-2.6.27"  # D16 and D17 are long mended in later kernels
 def old(*devices: str, **options: Any) -> MakeHost:
     """One guest on a host whose dom0 and guests have a kernel of old."""
     return lambda: host(guest("g1", "".join(devices), **options), kernel=BEFORE_FIXES)
+
+
+def slots(**options: Any) -> MakeHost:
+    """One guest on a host whose slots the firmware serves."""
+    return lambda: host(guest("g1", "A", **options), boot=BootSpec(hotplug="acpi"))
 
 
 def mixed(first: dict[str, Any], second: dict[str, Any]) -> MakeHost:
@@ -47,6 +52,12 @@ ROWS: tuple[Scenario, ...] = (
         "xl pci-detach g1 A; run; xl pci-attach g2 A; run; config g2 8 108 4 5000; run; config g2 8 108 4; run"),
     Scenario("D25", "the reset of a device fails when its guest ends", one(),
         "last-reset A; xl destroy g1; run 200000"),
+    Scenario("S6", "a reset by sysfs while the guest is asked", one(ed_ms=50),
+        "inject A nonfatal; until pciback.ask; run 10; sysfs-reset A; run"),
+    Scenario("S7", "the slot is emptied while the guest is asked", slots(ed_ms=50),
+        "inject A nonfatal; until pciback.ask; run 10; eject A; run 400000"),
+    Scenario("S5", "the next guest of a device whose reset failed", two({}, {}, ("A", "C")),
+        "last-reset A; xl destroy g1; run 200000; xl pci-attach g2 A; run 200000"),
     Scenario("D26", "the backend closes in the middle of a reconfiguration", one(),
         "start pci-attach g1 K; run 20000; remember g1; state g1"),
     Scenario("S1", "a second error while the first is treated", one(ed_ms=1_000),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dom0_pciback.pci.reset import reset_function
 from domu_pcifront.domu import DomU
 from domu_pcifront.pci_op import PciOps
 from kernel_stub.kernel import MS
@@ -17,7 +18,7 @@ from protocol.sharedinfo import PciOp
 from protocol.topology import HostSpec
 from protocol.xenbus import BACKEND_ROOT, backend_dir, frontend_dir
 from xenaer.scenarios.hostile import HostileDomU, Offer
-from xenaer.scenarios.hosts import letter, place
+from xenaer.scenarios.hosts import PORTS, letter, place
 from xenaer.simulation import SimSystem
 from xenaer.simulation.links import SimLink
 
@@ -120,6 +121,17 @@ class Stage:
         """From now on the device needs so long after a reset."""
         assert self.system.dom0.hierarchy is not None
         self.system.dom0.hierarchy.functions[Sbdf.parse(place(device))].spec.ready_ms = int(ms)
+
+    def sysfs_reset(self, device: str) -> None:
+        """``echo 1 > reset`` of a device in dom0, in the background."""
+        core = self.system.dom0.core
+        core.kernel.spawn(reset_function(core, core.devices[Sbdf.parse(place(device))]), "sysfs reset")
+
+    def eject(self, device: str) -> None:
+        """The firmware wants the slot above a device to be emptied."""
+        port = self.system.dom0.core.devices[Sbdf.parse(PORTS[device])]
+        assert port.slot is not None
+        port.slot.eject()
 
     def psdev(self, device: str) -> Any:
         """pciback's view of a device."""

@@ -18,6 +18,8 @@ WORDS: dict[str, Callable[..., None]] = {
     "inject": Stage.inject,
     "last-reset": Stage.last_reset,
     "slow-reset": Stage.slow_reset,
+    "sysfs-reset": Stage.sysfs_reset,
+    "eject": Stage.eject,
     "xl": Stage.xl,
     "start": Stage.start,
     "begin": Stage.begin,
