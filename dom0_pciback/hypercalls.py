@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dom0_pciback.aer.root_reset import bridge_of
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.reset import pci_bridge_secondary_bus_reset, reset_function_locked
+from dom0_pciback.pci.reset import pci_bridge_secondary_bus_reset, reset_function, reset_function_locked
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.resets import Resets
 from dom0_pciback.pciback.restore import check, restore
@@ -91,6 +91,8 @@ class Hypercalls:
         async with self.resets.lock(self.core.devices[sbdf]):
             self.iommu.deassign(sbdf)
         self.core.kernel.trace("hw.deassign", bdf)
+        if self.bus.keeps_mappings:
+            return  # what the guest has mapped stays mapped until pciback has taken the function back
         if domid != DOMID_IO and all(self.iommu.owner(other) != domid for other in self.pciback.slots):
             self.bus.detach(domid)
             self._addresses.pop(domid, None)
@@ -102,9 +104,15 @@ class Hypercalls:
 
     # -- resets --------------------------------------------------------------------------------
     async def hw_reset(self, bdf: str, siblings: Sequence[str]) -> tuple[bool, str, str]:
-        """KILL-4.5: (done, method, text). Waits for a recovery that owes the bus a reset (H22)."""
+        """KILL-4.5: (done, method, text). Waits for a recovery that owes the bus a reset (H22).
+
+        In ``linux`` it is a write to sysfs, as libxl does it: it brings back what it found, so that a function that
+        a recovery has reset stays dead (golden/xen finding 5), and waits for the device lock (finding 18).
+        """
         psdev = self._psdev(bdf)
         dev = psdev.dev
+        if not self.pciback.profile.hardened:
+            return _reset_result(*await reset_function(self.core, dev))
         if psdev.faulty and psdev.pdev is not None:
             return False, "", psdev.faulty  # a recovery gave it up: only an operator's reset may bring it back
         async with self.resets.lock(dev):
@@ -116,9 +124,7 @@ class Hypercalls:
             restore(self.core, dev, psdev.seized)
             if method == "bus":
                 await self._restore_others(dev)
-        if rc == 0:
-            return True, method, ""
-        return False, method, f"{method} reset failed ({rc})" if method else "no FLR, PM reset or bus reset available"
+        return _reset_result(rc, method)
 
     async def _restore_others(self, dev: PciDev) -> None:
         """A bus reset hits what nobody has, too; whatever does not come back is faulty (KILL-5)."""
@@ -175,6 +181,12 @@ class Hypercalls:
     async def pci_permissive(self, bdf: str) -> None:
         """``permissive`` in sysfs: the guest may write every register (4.2)."""
         self._psdev(bdf).conf.permissive = True
+
+
+def _reset_result(rc: int, method: str) -> tuple[bool, str, str]:
+    if rc == 0:
+        return True, method, ""
+    return False, method, f"{method} reset failed ({rc})" if method else "no FLR, PM reset or bus reset available"
 
 
 def _sbdf(bdf: str) -> Sbdf:

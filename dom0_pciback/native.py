@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dom0_pciback.aer.core import AerCore
 from dom0_pciback.aer.inject import AerInject
-from dom0_pciback.drivers.aerlab import VARIANTS, Answers, aerlab_drivers
+from dom0_pciback.drivers.aerlab import Answers, aerlab_drivers
 from dom0_pciback.drivers.real import real_drivers
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.osc import osc_lines
@@ -12,14 +12,12 @@ from dom0_pciback.pci.ownership import pcie_ports_disabled
 from dom0_pciback.pci.portdrv import PORT_DRIVER, PORT_KINDS, port_driver
 from dom0_pciback.pci.slot import create_slots
 from dom0_pciback.pci.state import save_state
+from dom0_pciback.pcie.firmware import Firmware
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from kernel_stub.kernel import INFO, Kernel
 from protocol.ids import Sbdf
 from protocol.ports import Clock
-from protocol.topology import HostSpec
-
-REAL = ("e1000e", "igb", "nvme", "virtio-pci", "shpchp")
-DRIVER_NAMES = (*REAL, *VARIANTS)  # what FunctionSpec.dom0_driver may name besides pciback and pcieport
+from protocol.topology import NATIVE_DRIVERS, HostSpec
 
 
 async def bind_ports(core: PciCore) -> None:
@@ -48,9 +46,10 @@ async def bind_native(core: PciCore, host: HostSpec, answers: dict[Sbdf, Answers
     """Register dom0's own drivers and bind them to the functions for which the host names them."""
     for driver in (*aerlab_drivers(core, answers), *real_drivers(core)):
         core.register_driver(driver)
-    for spec in host.functions:
-        if spec.dom0_driver in DRIVER_NAMES:
-            await core.bind(core.devices[Sbdf.parse(spec.bdf)], core.drivers[spec.dom0_driver])
+    core.wanted.update((Sbdf.parse(spec.bdf), spec.dom0_driver) for spec in host.functions)
+    for sbdf, name in core.wanted.items():
+        if name in NATIVE_DRIVERS:
+            await core.bind(core.devices[sbdf], core.drivers[name])
 
 
 class NativeDom0:
@@ -64,6 +63,7 @@ class NativeDom0:
         self.host = host
         self.answers: dict[Sbdf, Answers] = {}
         self.hierarchy = Hierarchy(host, clock)
+        self.firmware = Firmware(self.hierarchy) if host.boot.firmware_first else None
         self.core = PciCore(kernel, self.hierarchy, host.timing, host.boot)
 
     async def start(self) -> None:
@@ -73,5 +73,7 @@ class NativeDom0:
         create_slots(self.core)
         await bind_ports(self.core)
         self.aer = AerCore(self.core, self.host.kernel)
+        if self.firmware is not None:
+            self.firmware.notify = self.aer.ghes.notify
         self.injector = AerInject(self.core, self.aer)
         await bind_native(self.core, self.host, self.answers)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dom0_pciback.dom0 import Dom0
+from dom0_pciback.sysfs_mount import Mounts
 from kernel_stub.kernel import Kernel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import ConsoleJournal, JournalFile
@@ -46,6 +47,7 @@ class Dom0Process:
         self.dom0 = Dom0(self.kernel, clock, link, endpoints, pid=os.getpid())
         self.dom0.rpc.on_close = self._lost
         self.dom0.on_stop = self.loop.stop
+        self.dom0.mount_sysfs = Mounts(self.loop, self.kernel, lambda: file.size).mount
         self.status = 0
 
     def _lost(self, reason: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from domu_pcifront.device import GuestPciDev
 from domu_pcifront.driver import PciDriver, call_handler
 from kernel_stub.kernel import ERR, INFO, Kernel
 from kernel_stub.sync import Work
@@ -36,10 +37,12 @@ DriverOf = Callable[[int], PciDriver | None]
 
 
 class AerService:
-    """Serves the ``aer_op`` slot of one guest. ``driver_of(devfn)`` finds the driver of a virtual device.
+    """Serves the ``aer_op`` slot of one guest. ``driver_of(number)`` finds the driver of a device
+    by its address (``Sbdf.number``).
 
-    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good;
-    ``late_answers`` (D10) are given to whatever stands in the slot by then.
+    ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good; ``leaked``
+    are the devices on which it has kept a reference, so that they are never freed (FE-23). ``answer_late``
+    (D10) answers whatever request stands in the page by then, or none.
     """
 
     def __init__(
@@ -49,14 +52,15 @@ class AerService:
         driver_of: DriverOf,
         *,
         call_missing: bool = False,
-        late_answers: bool = False,
+        answer_late: bool = False,
     ) -> None:
         self.kernel = kernel
         self.channel = channel
         self.driver_of = driver_of
         self.call_missing = call_missing
-        self.late_answers = late_answers
+        self.answer_late = answer_late
         self.served = 0
+        self.leaked: list[GuestPciDev] = []
         self._op_active = False  # _PDEVB_op_active
         self._work = Work(kernel, "pcifront_do_aer", self._do_aer)
 
@@ -72,8 +76,7 @@ class AerService:
         request = page.aer_op()
         # The request names its device before the handler runs, not after (FE-12, X22).
         result = await self._common_process(request)
-        in_time = page.data[0] & 1 << PCIB_ACTIVE and page.aer_op() == request  # else it was given up
-        if in_time or self.late_answers:
+        if self.answer_late or (page.data[0] & 1 << PCIB_ACTIVE and page.aer_op() == request):  # else it was given up
             page.write_aer_err(result)
             page.clear_bit(PCIB_ACTIVE)
             self.channel.notify()
@@ -85,7 +88,8 @@ class AerService:
         printk = self.kernel.printk
         printk(INFO, f"{PREFIX} pcifront service aer bus {op.bus:x} devfn {op.devfn:x}")
         printk(INFO, f"{PREFIX} pcifront AER process: cmd {op.cmd:x} (bus:{op.bus:x}, devfn{op.devfn:x})")
-        driver = self.driver_of(op.devfn) if op.domain == 0 and op.bus == 0 else None
+        number = op.domain << 16 | op.bus << 8 | op.devfn
+        driver = self.driver_of(number) if op.bus < 0x100 and op.devfn < 0x100 else None
         if driver is None:
             printk(ERR, f"{PREFIX} device or AER driver is NULL")
             return ErsResult.NONE
@@ -100,6 +104,8 @@ class AerService:
     async def _call(self, driver: PciDriver, phase: Phase, state: int) -> int:
         if driver.handler(phase) is None and not self.call_missing:
             return SKIPPED[phase]
+        if self.call_missing and driver.dev not in self.leaked:
+            self.leaked.append(driver.dev)
         self.kernel.printk(INFO, f"{driver.name} {driver.dev.name}: trying to call AER service")
         args = (ChannelState(state),) if phase is Phase.ERROR_DETECTED else ()
         self.kernel.journal.flush()  # what follows is the guest's own code: it may never come back

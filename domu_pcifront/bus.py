@@ -1,7 +1,9 @@
-"""The guest's PCI bus: which devices it has, found by reading configuration space, and their drivers.
+"""The guest's PCI buses: which devices it has, found by reading configuration space, and their drivers.
 
-``pcifront_scan_root`` tries all 256 devfn of bus 0000:00 (BUS-22); a device that answers gets a
+``pcifront_scan_root`` tries all 256 devfn of a root bus (BUS-22); a device that answers gets a
 ``GuestPciDev`` and a driver: the one that the guest's configuration names for it, else one that knows its ids.
+A device is known by its address as one number (``Sbdf.number``), called ``devfn`` here: on the one bus of the
+usual virtual topology it is no more than that.
 """
 
 from __future__ import annotations
@@ -13,18 +15,21 @@ from domu_pcifront import plain
 from domu_pcifront.device import GuestPciDev
 from domu_pcifront.driver import PciDriver, driver_for_ids, load_driver
 from domu_pcifront.pci_op import PciOps
+from domu_pcifront.resources import Resources
 from kernel_stub.kernel import ERR, INFO, Kernel
 from kernel_stub.sync import Mutex
+from protocol.ids import Sbdf
 from protocol.topology import GuestDriverSpec
 
 PREFIX = "pcifront pci-0:"
 ABSENT = (0xFFFFFFFF, 0x00000000, 0x0000FFFF, 0xFFFF0000)  # vendor/device dwords that mean "nobody here"
 
+Root = tuple[int, int]  # segment, bus
 MakeDevice = Callable[[int], GuestPciDev]
 
 
 class GuestBus:
-    """Bus 0000:00 of one guest. ``wanted(devfn)`` is the driver that the guest's configuration asks for."""
+    """The root buses of one guest. ``wanted[devfn]`` is the driver that the guest's configuration asks for."""
 
     def __init__(self, kernel: Kernel, make_device: MakeDevice) -> None:
         self.kernel = kernel
@@ -32,29 +37,35 @@ class GuestBus:
         self.devices: dict[int, GuestPciDev] = {}
         self.wanted: dict[int, GuestDriverSpec] = {}
         self.rescan_remove = Mutex(kernel, "pci_lock_rescan_remove")
-        self.created = False
+        self.roots: set[Root] = set()
+        self.resources = Resources(kernel, PREFIX)
 
     def driver_of(self, devfn: int) -> PciDriver | None:
         """The driver bound to a device, None if there is neither."""
         device = self.devices.get(devfn)
         return device.driver if device is not None else None
 
-    async def scan(self, ops: PciOps) -> None:
-        """Look at every devfn; set up and bind the new ones."""
-        verb = "Rescanning" if self.created else "Creating"
-        self.kernel.printk(INFO, f"{PREFIX} {verb} PCI Frontend Bus 0000:00")
-        self.created = True
+    async def scan(self, ops: PciOps, root: Root = (0, 0)) -> None:
+        """Look at every devfn of a root bus; claim what the new ones have, then bind them."""
+        verb = "Rescanning" if root in self.roots else "Creating"
+        self.kernel.printk(INFO, f"{PREFIX} {verb} PCI Frontend Bus {root[0]:04x}:{root[1]:02x}")
+        self.roots.add(root)
+        first = Sbdf(*root, 0, 0).number
         async with self.rescan_remove:
-            for devfn in range(256):
+            found = []
+            for devfn in range(first, first + 256):
                 if devfn not in self.devices and await ops.read(devfn, 0, 4) not in ABSENT:
-                    await self._add(devfn)
+                    found.append(await self._add(devfn))
+            for device in found:
+                await self.resources.claim(device)
+            for device in found:
+                await self._bind(device)
 
-    async def _add(self, devfn: int) -> None:
-        device = self.make_device(devfn)
+    async def _add(self, devfn: int) -> GuestPciDev:
+        device = self.devices[devfn] = self.make_device(devfn)
         await device.identify()
-        self.devices[devfn] = device
-        self.kernel.printk(INFO, f"{PREFIX} New device on 0000:00:{devfn >> 3:02x}.{devfn & 7} found.")
-        await self._bind(device)
+        self.kernel.printk(INFO, f"{PREFIX} New device on {Sbdf.from_number(devfn)} found.")
+        return device
 
     async def _bind(self, device: GuestPciDev) -> None:
         """A driver that does not exist or cannot start leaves its device without one."""
@@ -86,6 +97,7 @@ class GuestBus:
             if device.driver is not None:
                 await plain.call(device.driver.remove)
                 device.driver = None
+            self.resources.release(device)
             del self.devices[devfn]
             self.kernel.printk(INFO, f"{PREFIX} PCI device {device.name} removed.")
 
@@ -93,4 +105,4 @@ class GuestBus:
         """``pcifront_free_roots``."""
         for devfn in sorted(self.devices):
             await self.remove(devfn)
-        self.created = False
+        self.roots.clear()

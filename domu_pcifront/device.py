@@ -98,7 +98,7 @@ class GuestPciDev:
         self.memory = memory
         self.msi = msi
         self.machine = machine
-        self.name = str(Sbdf(0, 0, devfn >> 3, devfn & 7))
+        self.name = str(Sbdf.from_number(devfn))
         self.vendor = self.device = 0xFFFF
         self.driver: PciDriver | None = None
         self.irq = 0  # the vector while MSI is on

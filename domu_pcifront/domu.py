@@ -65,6 +65,7 @@ class DomU:
         front = Pcifront(self.kernel, self.rpc, self.xenbus, self.endpoints, self.bus, self.guest)
         front.timing = TIMING.validate_json(hello["timing"])
         front.defects = defects_in_force(hello["profile"], hello["defects"])
+        front.plain_linux = hello["profile"] == "linux"
         front.on_channel = lambda events: self.on_channel(events)
         self.pcifront = front
 
@@ -86,6 +87,7 @@ class DomU:
         await front.remove()
         fresh = Pcifront(self.kernel, self.rpc, self.xenbus, self.endpoints, self.bus, self.guest)
         fresh.timing, fresh.defects, fresh.on_channel = front.timing, front.defects, front.on_channel
+        fresh.plain_linux = front.plain_linux
         self.pcifront = fresh
 
     async def _control_shutdown(self, path: str) -> None:
@@ -96,6 +98,7 @@ class DomU:
         await self.xenbus.write("control/shutdown", "")
         self.kernel.printk(INFO, f"xen:manage: shutdown request: {reason}")
         if self.pcifront is not None and hasattr(self.pcifront, "dev"):
+            self.pcifront.shutting_down = True
             await self.bus.remove_all()
         self.rpc.post("shutdown", SHUTDOWN_REASONS[reason])
         self.machine.halt()

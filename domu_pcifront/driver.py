@@ -20,6 +20,7 @@ DRIVERS: dict[str, str] = {
     "xblk": "domu_pcifront.drivers.xblk:XBlk",
     "scripted": "domu_pcifront.drivers.scripted:Scripted",
     "silent": "domu_pcifront.drivers.silent:Silent",
+    "aerprobe": "domu_pcifront.drivers.aerprobe:AerProbe",
 }
 NO_DRIVER = ("", "none")  # names that leave a device without a driver
 # (vendor, device) -> driver, for a device that no configuration names
@@ -108,6 +109,10 @@ class PciDriver:
         handler: Handler | None = getattr(self, phase)
         return handler
 
+    def log_answer(self, phase: Phase, text: str) -> None:
+        """A handler has returned; ``text`` says which, and what it answered."""
+        self.dev.printk(INFO, text)
+
     @property
     def has_error_handlers(self) -> bool:
         """``err_handler`` is set: any of the five handlers is there."""
@@ -131,7 +136,7 @@ async def call_handler(driver: PciDriver, phase: Phase, *args: Any) -> int:
     result = 1 if phase is Phase.RESUME else _vote(driver, phase, answer)
     dev.trace("driver.callback", phase, state, result)
     text = str(phase) if phase is not Phase.ERROR_DETECTED else f"{phase} state={state}"
-    dev.printk(INFO, text if phase is Phase.RESUME else f"{text} -> {result} {result_name(result)}")
+    driver.log_answer(phase, text if phase is Phase.RESUME else f"{text} -> {result} {result_name(result)}")
     return result
 
 

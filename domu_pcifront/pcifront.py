@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 from domu_pcifront.aer_service import AerService
-from domu_pcifront.bus import GuestBus
+from domu_pcifront.bus import GuestBus, Root
 from domu_pcifront.event_channel import EventChannel
 from domu_pcifront.pci_op import PREFIX, PciOps
 from kernel_stub.kernel import ERR, INFO, MS, Kernel
@@ -13,14 +14,17 @@ from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import Future
 from kernel_stub.xenbus_client import Xenbus, XenbusDevice
 from protocol.channel import Channel
-from protocol.ids import DOM0, Sbdf
+from protocol.ids import DOM0
 from protocol.ports import Endpoints, Link
 from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
 from protocol.topology import GuestSpec, TimingSpec
-from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir
+from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_vdev
 
 S = XenbusState
+EINVAL = 22
 CONNECT_TIMEOUT_MS = 10_000
+EINVAL = 22
+_ROOT = re.compile("([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,2})")
 DEFERRED_MS = 10  # until the backend has unmapped the page
 
 
@@ -38,6 +42,8 @@ class Pcifront:
         self.guest = guest
         self.timing = TimingSpec()
         self.defects: frozenset[str] = frozenset()
+        self.plain_linux = False  # log lines and leftovers of the real pcifront
+        self.shutting_down = False
         self.ops: PciOps | None = None
         self.events: EventChannel | None = None
         self.service: AerService | None = None
@@ -80,6 +86,10 @@ class Pcifront:
     async def _backend_changed(self) -> None:
         """``pcifront_backend_changed``: by the backend's state and our own; no row: nothing (F2, F4, F7)."""
         state = await self.dev.otherend_state()
+        if self.shutting_down:  # BUS-8: nothing that may fail now, but who waits for us must not wait for ever
+            if state in (S.CLOSING, S.CLOSED):
+                await self.dev.switch_state(S.CLOSED)
+            return
         rows: dict[int, Callable[[], Awaitable[None]]] = {
             S.CONNECTED: self._try_connect,
             S.RECONFIGURING: self._detach_devices,
@@ -93,20 +103,18 @@ class Pcifront:
 
     async def _try_connect(self) -> None:
         """F3: the channel is up; find the devices."""
-        if await self.dev.read_state() != S.INITIALISED:
-            return
-        if await self._open_channel():
-            await self._scan()
-            await self.dev.switch_state(S.CONNECTED)
+        if await self.dev.read_state() == S.INITIALISED:
+            await self._connect()
 
-    async def _open_channel(self) -> bool:
-        """Take up the backend's end of the event channel; without it the device is given up."""
-        future = self._opened[self._refs[1]]
-        if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * MS):
-            await self.dev.fatal(19, "backend connected without binding the event channel")
-            return False
-        self._start_channel(self.endpoints.connect("channel", future.value))
-        return True
+    async def _connect(self) -> None:
+        if self.ops is None:
+            future = self._opened[self._refs[1]]
+            if not await future.wait(self.kernel.now() + CONNECT_TIMEOUT_MS * MS):
+                await self.dev.fatal(19, "backend connected without binding the event channel")
+                return
+            self._start_channel(self.endpoints.connect("channel", future.value))
+        if await self._scan():
+            await self.dev.switch_state(S.CONNECTED)
 
     def _start_channel(self, link: Link) -> None:
         channel = Channel(link, self.page, crossing="D6" in self.defects)
@@ -116,7 +124,7 @@ class Pcifront:
             channel,
             self.bus.driver_of,
             call_missing="D14" in self.defects,
-            late_answers="D10" in self.defects,
+            answer_late="D10" in self.defects,
         )
         self.events.handler = self.service.schedule
         self.ops = PciOps(
@@ -127,6 +135,7 @@ class Pcifront:
             self.service.schedule,
             recheck_on_timeout="D7" not in self.defects,
         )
+        self.ops.log_polls = self.plain_linux
         channel.on_close = self._channel_lost
         self.on_channel(self.events)
 
@@ -135,13 +144,34 @@ class Pcifront:
         if self.events is not None:
             self.events.wake()
 
-    async def _scan(self) -> None:
-        roots = await self.xenbus.read(f"{self.dev.otherend}/root_num")
-        if roots is None:
-            self.kernel.printk(ERR, f"{PREFIX} No PCI Roots found, trying 0000:00")  # BUS-21
+    async def _scan(self) -> bool:
+        """All root buses; False after a fatal error."""
+        roots = await self._roots()
         assert self.ops is not None
+        if roots is None:
+            return False
         await self._read_wanted()
-        await self.bus.scan(self.ops)
+        for root in roots:
+            await self.bus.scan(self.ops, root)
+        return True
+
+    async def _roots(self) -> list[Root] | None:
+        """What the backend publishes (BUS-21); None after a fatal error."""
+        count = await self.xenbus.read(f"{self.dev.otherend}/root_num")
+        if count is None:
+            self.kernel.printk(ERR, f"{PREFIX} No PCI Roots found, trying 0000:00")
+            return [(0, 0)]
+        if not (count.isascii() and count.isdigit()):
+            await self.dev.fatal(EINVAL, "Error reading number of PCI roots")
+            return None
+        roots: list[Root] = []
+        for number in range(int(count)):
+            root = parse_root(await self.xenbus.read(f"{self.dev.otherend}/root-{number}"))
+            if root is None:
+                await self.dev.fatal(EINVAL, f"Error reading PCI root {number}")
+                return None
+            roots.append(root)
+        return roots
 
     async def _read_wanted(self) -> None:
         """Which driver the guest's configuration names for which virtual device."""
@@ -153,13 +183,13 @@ class Pcifront:
                 self.bus.wanted.pop(devfn, None)
 
     async def _published(self) -> dict[int, str]:
-        """Virtual devfn to machine address, as the backend's directory says."""
+        """Address in the guest (``Sbdf.number``) to machine address, as the backend's directory says."""
         otherend, found = self.dev.otherend, {}
         for number in range(int(await self.xenbus.read(f"{otherend}/num_devs") or "0")):
             vdev = await self.xenbus.read(f"{otherend}/vdev-{number}")
             machine = await self.xenbus.read(f"{otherend}/dev-{number}")
             if vdev is not None and machine is not None:
-                found[parse_vdev(vdev)] = machine
+                found[parse_vdev(vdev).number] = machine
         return found
 
     async def _detach_devices(self) -> None:
@@ -180,16 +210,12 @@ class Pcifront:
                 continue
             vdev = await self.xenbus.read(f"{otherend}/vdev-{number}")
             if vdev is not None:
-                await self.bus.remove(parse_vdev(vdev))
+                await self.bus.remove(parse_vdev(vdev).number)
 
     async def _attach_devices(self) -> None:
-        """F8: scan again, or for the first time if Connected was missed (F6)."""
-        if await self.dev.read_state() != S.RECONFIGURING:
-            return
-        if self.ops is None and not await self._open_channel():
-            return
-        await self._scan()
-        await self.dev.switch_state(S.CONNECTED)
+        """F8: scan again, for the first time if the connect was skipped (BUS-25)."""
+        if await self.dev.read_state() == S.RECONFIGURING:
+            await self._connect()
 
     async def _going_away(self) -> None:
         """F9 to F12: the backend closes; give everything up, once."""
@@ -204,6 +230,8 @@ class Pcifront:
     async def remove(self) -> None:
         """F13: the device goes away; the page may still be mapped (8.3)."""
         await self.xenbus.unwatch(*self._watch)
+        if self.plain_linux:
+            self._say_removed()
         if self.ops is not None:
             await self.bus.remove_all()
             self.ops.channel.close()
@@ -213,6 +241,12 @@ class Pcifront:
             await self.rpc.call("evtchn_close", port)
         except RpcError as error:
             self.kernel.printk(INFO, f"{PREFIX} evtchn_close: {error}")
+
+    def _say_removed(self) -> None:
+        """Lines of the real one; its event channel is closed twice, and the second time fails with EINVAL."""
+        for text in ("xenbus: device forcefully removed from xenstore", "freeing pdev @ 0x0", "cleaning up root buses"):
+            self.kernel.printk(INFO, f"{PREFIX} {text}")
+        self.kernel.printk(ERR, f"{PREFIX} {EINVAL} freeing event channel {self._refs[1]}")
 
     async def _end_access(self, gref: int) -> None:
         """``gnttab_end_foreign_access``: while the backend has the page mapped it stays, and is tried again."""
@@ -227,7 +261,7 @@ class Pcifront:
                 return
 
 
-def parse_vdev(text: str) -> int:
-    """Virtual devfn of ``0000:00:01.00``, the function having two digits (xen-pci.md 2.2)."""
-    address, _, function = text.rpartition(".")
-    return Sbdf.parse(f"{address}.{int(function, 16)}").devfn
+def parse_root(text: str | None) -> Root | None:
+    """(segment, bus) of a node ``root-N``, ``%04x:%02x``; None if it is nothing of the kind."""
+    match = _ROOT.fullmatch(text or "")
+    return (int(match[1], 16), int(match[2], 16)) if match is not None else None

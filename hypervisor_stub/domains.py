@@ -170,6 +170,10 @@ class Domains:
         domain = self._table[domid] = Domain(self._kernel, domid, self._creations, spec, token)
         return domain
 
+    def start_at(self, domid: int) -> None:
+        """The next domain gets this id, if it is free."""
+        self._last = domid - 1
+
     def remove(self, domain: Domain) -> None:
         """The domain is gone."""
         self._table.pop(domain.domid, None)

@@ -216,6 +216,16 @@ class Kernel:
         if self.panic_on_oops:
             raise error
 
+    async def die(self, text: str) -> None:
+        """An oops of the running task alone: it never goes on, and what it has locked stays locked."""
+        task = self.current
+        assert task is not None
+        self.printk(ALERT, f"BUG: {text}")
+        self.trace("kernel.oops", task.name, "oops", text)
+        while True:
+            task.waiting_on = "nothing, it has died"
+            await park()
+
     async def join(self, task: Task) -> Any:
         """Wait until ``task`` has ended; returns its result (None if it died)."""
         if not task.done:

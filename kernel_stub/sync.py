@@ -8,7 +8,7 @@ xen-pci.md 7.1 say which locks exist and in which order they are taken).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +18,18 @@ from kernel_stub.kernel import Kernel, Task, park
 class WaitQueue:
     """``wait_queue_head_t``: tasks sleep until ``wake_all``; the condition is the caller's business."""
 
-    __slots__ = ("kernel", "name", "waiters")
+    __slots__ = ("kernel", "lost", "name", "waiters")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.kernel = kernel
         self.name = name
         self.waiters: list[Task] = []
+        self.lost: list[Task] = []  # sleep on, and are not on the list any more
+
+    def reinitialise(self) -> None:
+        """``init_waitqueue_head`` while tasks sleep here: no wake-up reaches them, only their deadline does."""
+        self.lost += self.waiters
+        self.waiters = []
 
     def wake_all(self) -> None:
         """Make every waiter ready; they test their conditions again."""
@@ -44,9 +50,10 @@ class WaitQueue:
         return bool(await park())
 
     def _expire(self, task: Task) -> None:
-        if task in self.waiters:
-            self.waiters.remove(task)
-            self.kernel.wake(task, False)
+        for sleepers in (self.waiters, self.lost):
+            if task in sleepers:
+                sleepers.remove(task)
+                self.kernel.wake(task, False)
 
     async def wait_until(self, condition: Callable[[], bool], deadline: int | None = None) -> bool:
         """``wait_event_timeout``: sleep until ``condition()`` is true; False if ``deadline`` came first."""
@@ -128,7 +135,7 @@ class Mutex:
         self.release()
 
 
-class StealableMutex:
+class StealableMutex(Mutex):
     """``struct mutex`` as the device lock shows it (linux-aer-errata.md 6.2): free for whoever comes.
 
     A release wakes the first waiter but leaves the lock free, so a task that goes on running may take it
@@ -136,13 +143,10 @@ class StealableMutex:
     On several processors the waiter may also be quick enough (``Kernel.choose``).
     """
 
-    __slots__ = ("kernel", "marked", "name", "owner", "waiters", "woken")
+    __slots__ = ("marked", "woken")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
-        self.kernel = kernel
-        self.name = name
-        self.owner: Task | None = None
-        self.waiters: deque[Task] = deque()
+        super().__init__(kernel, name)
         self.marked = False  # the first waiter is promised the lock
         self.woken = False  # the first waiter is ready to run
 
@@ -160,6 +164,7 @@ class StealableMutex:
 
     async def _wait(self, task: Task) -> None:
         self.waiters.append(task)
+        self._queued(task)
         while True:
             task.waiting_on = f"{self.name} held by {self.owner.name}" if self.owner else self.name
             await park()
@@ -170,7 +175,12 @@ class StealableMutex:
                 self.waiters.remove(task)
                 self.owner = task
                 return
-            self.marked = self.waiters[0] is task
+            late = self.owner.realtime and not task.realtime
+            in_time = not (late and self.kernel.choose(f"{task.name} comes too late to be promised {self.name}", 2))
+            self.marked = self.waiters[0] is task and in_time
+
+    def _queued(self, task: Task) -> None:
+        """``task`` waits from now on; a mutex promises it nothing yet."""
 
     def release(self) -> None:
         """Let go: the lock is free, or goes to a waiter that was promised it."""
@@ -205,10 +215,6 @@ class StealableMutex:
         if preempted != bool(kernel.choose(f"order after {task.name} released {self.name}", 2)):
             await kernel.cond_resched()
 
-    async def __aenter__(self) -> StealableMutex:
-        await self.acquire()
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
@@ -216,24 +222,29 @@ class StealableMutex:
         await self.yield_to_waiter()
 
 
-Lock = Mutex | StealableMutex
+class RwSem(StealableMutex):
+    """``struct rw_semaphore`` taken for writing only: an interrupt thread is promised it as soon as it is first.
+
+    A waiter that was handed the lock and has not run yet still stands before whoever comes (xen-pci-errata.md ORD-2).
+    """
+
+    __slots__ = ()
+
+    def _queued(self, task: Task) -> None:
+        if task.realtime and self.waiters[0] is task and not self.woken:
+            self.marked = True
 
 
-class Locks:
-    """Several locks taken in order and given back in reverse, as ``async with``."""
+class NoLock:
+    """Nobody waits: what takes the place of a lock that a profile does without."""
 
-    __slots__ = ("locks",)
+    __slots__ = ()
 
-    def __init__(self, locks: Sequence[Lock]) -> None:
-        self.locks = locks
-
-    async def __aenter__(self) -> None:
-        for lock in self.locks:
-            await lock.acquire()
+    async def __aenter__(self) -> NoLock:
+        return self
 
     async def __aexit__(self, *error: object) -> None:
-        for lock in reversed(self.locks):
-            lock.release()
+        pass
 
 
 class ReadersLock:

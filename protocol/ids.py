@@ -49,6 +49,16 @@ class Sbdf(NamedTuple):
         """The function that a 16-bit Requester ID (bus << 8 | devfn) names."""
         return cls(segment, rid >> 8 & 0xFF, rid >> 3 & 0x1F, rid & 7)
 
+    @classmethod
+    def from_number(cls, number: int) -> Sbdf:
+        """The address whose ``number`` this is."""
+        return cls.from_rid(number & 0xFFFF, number >> 16)
+
+    @property
+    def number(self) -> int:
+        """The whole address as one number; on bus 0 of segment 0 that is the devfn."""
+        return self.segment << 16 | self.rid
+
     @property
     def devfn(self) -> int:
         """8-bit device << 3 | function."""

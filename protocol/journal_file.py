@@ -38,6 +38,11 @@ class JournalFile:
         self.append: Callable[[Record], None] = self._append_safely if safe else self._records.append
         self._pack = msgpack.Packer(use_bin_type=True, default=str, autoreset=True).pack
 
+    @property
+    def size(self) -> int:
+        """A number that grows with every record."""
+        return self._end + len(self._records)
+
     def _append_safely(self, record: Record) -> None:
         self._store(self._pack((record,)))
 

@@ -21,6 +21,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pciback.unexport": (),
     "pciback.connect": ("gref", "port"),
     "pciback.disconnect": ("reason",),
+    "pciback.call": ("phase", "state"),  # entry and return of a callback, as the kernel of the recordings calls it
+    "pciback.return": ("phase", "result"),
     "pciback.ask": ("phase", "state"),
     "pciback.answer": ("phase", "answer", "situation"),
     "pciback.kill": (),
@@ -36,6 +38,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "hw.block": (),
     "hw.inject": ("cor", "uncor"),
     "hw.touch": (),
+    "sysfs.store": ("value", "result"),  # subject: the file; 0 or a negative errno
     "bench.config_read": ("samples_ns",),
     **labels_aer.LABELS,
     **labels_dpc.LABELS,

@@ -25,6 +25,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "aer.irq": ("status", "source"),  # Root Error Status and Error Source Identification as aer_irq read them
     "aer.lost": ("status", "source"),  # the FIFO was full (T28)
     "aer.error": ("severity", "status", "header"),  # trace event aer_event; header: dwords of the TLP log
+    "aer.root_reset_begin": (),
     "aer.root_reset": ("result",),  # subject: the port whose secondary bus was reset
     "recovery.begin": ("state",),
     "recovery.uevent": ("vote",),  # pci_uevent_ers was called, also for votes that send none

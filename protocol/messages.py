@@ -87,11 +87,12 @@ TO_SUPERVISOR: dict[str, tuple[Any, ...]] = {
 
 TO_CONTROL: dict[str, tuple[Any, ...]] = {}
 
-# guest <-> hardware; addresses are (virtual devfn, BAR, offset), memory addresses are guest physical
+# guest <-> hardware; addresses are (function, BAR, offset), where a function is its address in the guest as one
+# number (``Sbdf.number``: the devfn on a virtual bus); memory addresses are guest physical
 DEVBUS: dict[str, tuple[Any, ...]] = {
-    "mmio_read": (U16, U8, U32, U8),  # devfn, BAR, offset, size -> value (request, guest to hardware)
-    "mmio_write": (U16, U8, U32, U8, U64),  # posted
-    "dma_read": (U16, U64, U32),  # devfn, address, length -> bytes (request, hardware to guest)
-    "dma_write": (U16, U64, Annotated[bytes, Field(max_length=65536)]),  # posted
-    "msi": (U16, U16),  # devfn, vector (event)
+    "mmio_read": (U32, U8, U32, U8),  # function, BAR, offset, size -> value (request, guest to hardware)
+    "mmio_write": (U32, U8, U32, U8, U64),  # posted
+    "dma_read": (U32, U64, U32),  # function, address, length -> bytes (request, hardware to guest)
+    "dma_write": (U32, U64, Annotated[bytes, Field(max_length=65536)]),  # posted
+    "msi": (U32, U16),  # function, vector (event)
 }

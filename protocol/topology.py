@@ -18,6 +18,12 @@ Kind = Literal[
 ]
 BRIDGES = frozenset({"root_port", "upstream_port", "downstream_port", "pcie_pci_bridge"})  # header type 1
 COLLECTORS = frozenset({"root_port", "event_collector"})  # receive error messages and interrupt
+NATIVE_DRIVERS = (  # dom0's own drivers (``dom0_pciback.drivers``)
+    *("e1000e", "igb", "nvme", "virtio-pci", "shpchp"),
+    *("aerlab", "aerlab_noerr", "aerlab_empty", "aerlab_nodet", "aerlab_nommio"),
+    *("aerlab_noslot", "aerlab_noresume", "aerlab_nocor", "aerlab_detonly"),
+)
+DOM0_DRIVERS = ("pciback", "", *NATIVE_DRIVERS)  # what a host file may bind to an endpoint
 DeviceModel = Literal["nic", "block", "plain"]
 Hardware = Literal["spec", "qemu-11.1", "qemu-7.2"]
 
@@ -53,7 +59,7 @@ class FunctionSpec:
     aer: bool = True
     ready_ms: int = 100
     link_dead_after_reset: bool = False
-    dom0_driver: str = "pciback"  # driver that dom0 binds at boot: pciback, pcieport, "" for none
+    dom0_driver: str = "pciback"  # one of DOM0_DRIVERS, or pcieport
     pcie: bool = True
     pm: bool = True
     pm_reset: bool = False  # D3hot to D0 resets it (No_Soft_Reset is clear)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from protocol.ids import Sbdf
+
 
 class XenbusState(IntEnum):
     """``enum xenbus_state``; stored in XenStore as decimal text."""
@@ -39,3 +41,14 @@ def parse_state(text: str | None) -> int:
         return int(text or "0")
     except ValueError:
         return int(XenbusState.UNKNOWN)
+
+
+def vdev_text(address: Sbdf) -> str:
+    """A ``vdev-N`` node: ``%04x:%02x:%02x.%02x``, the function having two digits (xen-pci.md 2.2)."""
+    return f"{address.segment:04x}:{address.bus:02x}:{address.device:02x}.{address.function:02x}"
+
+
+def parse_vdev(text: str) -> Sbdf:
+    """The address that a ``vdev-N`` node names. Raises ValueError."""
+    address, _, function = text.rpartition(".")
+    return Sbdf.parse(f"{address}.{int(function, 16):x}")

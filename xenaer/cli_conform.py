@@ -1,15 +1,18 @@
-"""``xenaer conform``: recorded cases of a real kernel against the emulation."""
+"""``xenaer conform``: recorded cases of a real kernel or a real Xen against the emulation."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xenaer.cli_base import StopError, out
 from xenaer.yaml_lines import InputError, closest
+
+if TYPE_CHECKING:
+    from xenaer.conform.kinds import Conform
 
 
 def register(app: typer.Typer) -> None:
@@ -26,9 +29,10 @@ def conform(
     ] = None,
 ) -> None:
     """Perform recorded cases in virtual time and compare; exit status 1 unless all are identical."""
-    from xenaer.conform.run import INTERLEAVINGS, Conformity, case_files  # noqa: PLC0415
+    from xenaer.conform.kinds import Conform  # noqa: PLC0415
+    from xenaer.conform.run import INTERLEAVINGS, case_files  # noqa: PLC0415
 
-    conformity = Conformity(_fields(fields), explore or INTERLEAVINGS)
+    conform = Conform(_fields(fields), explore or INTERLEAVINGS)
     if emit is not None:
         emit.mkdir(parents=True, exist_ok=True)
     files = case_files(cases)
@@ -36,12 +40,12 @@ def conform(
         raise StopError("no case files")
     report = _Report(emit)
     for path in files:
-        report.add(path, conformity)
+        report.add(path, conform)
     raise typer.Exit(report.end(len(files)))
 
 
 def _fields(text: str) -> tuple[str, ...]:
-    from xenaer.conform.case import OUTPUTS  # noqa: PLC0415
+    from xenaer.conform.kinds import OUTPUTS  # noqa: PLC0415
 
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
@@ -58,34 +62,26 @@ class _Report:
         self.counts = {"identical": 0, "different": 0, "unsupported": 0, "written": 0}
         self.problems: list[str] = []
 
-    def add(self, path: Path, conformity: object) -> None:
-        from xenaer.conform.case import INPUTS, load_case  # noqa: PLC0415
-        from xenaer.conform.compare import comparable  # noqa: PLC0415
-        from xenaer.conform.run import Conformity  # noqa: PLC0415
-
-        assert isinstance(conformity, Conformity)
+    def add(self, path: Path, conform: Conform) -> None:
         try:
-            case = load_case(path)
-            conformity.check_machine(case)
+            loaded = conform.load(path)
         except InputError as error:
             self.problems += error.problems
             return
-        if self.emit is None and not comparable(case.recorded, conformity.fields):
+        if self.emit is None and not loaded.comparable:
             self.problems.append(f"{path}: has no answers to compare with; use --emit")
             return
-        outcome = conformity.run(case)
+        outcome = conform.run(loaded)
         if outcome.verdict == "unsupported":
             self.counts["unsupported"] += 1
-            out(f"{case.name}: unsupported: {outcome.text[0]}")
+            out(f"{loaded.name}: unsupported: {outcome.text[0]}")
         elif self.emit is not None:
             self.counts["written"] += 1
-            inputs = {key: case.recorded[key] for key in INPUTS if key in case.recorded}
-            emitted = {key: value for key, value in outcome.emitted.items() if key in conformity.fields}
-            text = json.dumps(inputs | emitted, ensure_ascii=False)
+            text = json.dumps(conform.written(loaded, outcome.emitted), ensure_ascii=False)
             (self.emit / path.name).write_text(text + "\n", encoding="utf-8")
         else:
             self.counts[outcome.verdict] += 1
-            out(f"{case.name}: {outcome.verdict}")
+            out(f"{loaded.name}: {outcome.verdict}")
             for line in outcome.text:
                 out(line)
 

@@ -15,6 +15,7 @@ from protocol.ids import Sbdf
 from protocol.layout_pcie import SLOT_PORTS
 from protocol.topology import (
     BRIDGES,
+    DOM0_DRIVERS,
     AssignmentSpec,
     BootSpec,
     FunctionSpec,
@@ -110,7 +111,7 @@ class _Reader:
         return HostSpec(
             name=form.name, functions=list(self.functions.values()), guests=guests, profile=form.profile,
             kernel=form.kernel, defects=form.defects, timing=timing, seed=form.seed, hardware=form.hardware,
-            boot=BootSpec(**form.boot.model_dump()),
+            boot=BootSpec(**form.boot.model_dump()), passthrough=form.passthrough,
         )  # fmt: skip
 
     # -- hierarchy -----------------------------------------------------------------------------
@@ -130,6 +131,9 @@ class _Reader:
         usual = "" if kind == "pcie_pci_bridge" else "pciback" if kind in ("endpoint", "rciep") else "pcieport"
         named = getattr(form, "dom0_driver", None)
         function.dom0_driver = usual if named is None else named
+        if named is not None and named not in DOM0_DRIVERS:
+            text = f"dom0 has no driver {named!r}; {closest(named, DOM0_DRIVERS)}"
+            self.problem((*place[:-1], "dom0_driver"), text)
         function.model = model if model in MODELS else "plain"
         function.pcie = getattr(form, "pcie", model != "plain")  # at the root: a conventional device
         function.rciep_devices = sum(1 << number for number in set(getattr(form, "rciep_devices", ())))

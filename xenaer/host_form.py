@@ -204,6 +204,7 @@ class HostForm(Form):
     defects: list[Annotated[str, Field(pattern=r"^D([1-9]|1[0-9]|2[0-6])$")]] = Field(
         default_factory=list, description="defects of the real code to have besides those of the profile"
     )
+    passthrough: bool = Field(False, description="guests see their devices at the machine's own addresses")
     seed: int = Field(1, ge=0, le=2**63 - 1)
     hardware: Literal["spec", "qemu-11.1", "qemu-7.2"] = Field("spec", description="whose hardware model")
     boot: BootForm = Field(default_factory=lambda: BootForm.model_validate({}))

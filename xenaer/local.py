@@ -19,7 +19,7 @@ from protocol.transport_zmq import TransportError, check_address
 from xenaer.boot import activate
 from xenaer.control import Control, ControlError
 from xenaer.journal import JournalSet
-from xenaer.run_files import FAULT, all_ended, clean, system_file, take_lock
+from xenaer.run_files import FAULT, SYSFS, all_ended, clean, system_file, take_lock
 from xenaer.yaml_lines import InputError
 
 START_TIMEOUT_S = 60.0
@@ -78,7 +78,8 @@ def _prepare(run: Path) -> int:
         if lock is None:
             raise RunDirError(f"a system is running in {run} already; end it with: xenaer down --run {run}")
         clean(run)
-        shutil.rmtree(run / "journal", ignore_errors=True)
+        for name in ("journal", SYSFS):
+            shutil.rmtree(run / name, ignore_errors=True)
         for name in ("s", "journal"):
             (run / name).mkdir()
     except OSError as error:

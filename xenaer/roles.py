@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from protocol.transport_zmq import TransportError
 from xenaer.control import run_dir
-from xenaer.run_files import clean, system_file
+from xenaer.run_files import SYSFS, clean, system_file
 
 EPOCH_TIMEOUT_S = 30.0
 USAGE = 2
@@ -70,6 +71,7 @@ def _hypervisor(options: dict[str, str], run: Path) -> int:
     clean(run)
     for old in [run / "epoch", *(run / "journal").glob("*.mpk")]:
         old.unlink(missing_ok=True)
+    shutil.rmtree(run / SYSFS, ignore_errors=True)
     (run / "s").mkdir(exist_ok=True)
     epoch = time.monotonic_ns()
     (run / "epoch").write_text(f"{epoch}\n")

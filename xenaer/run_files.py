@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 LOCK_POLL_S = 0.005
+SYSFS = "sysfs"  # directory for dom0's sysfs tree, unless another one is asked for
 FAULT = "fault"  # in the launcher's log: "<process>: fault: <what happened>"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from dom0_pciback.aer.generation import REPORTING
+from dom0_pciback.aer.ghes import Ghes
 from dom0_pciback.aer.irq import AerRpc, aer_irq
 from dom0_pciback.aer.isr import aer_isr
 from dom0_pciback.aer.probe import aer_probe
@@ -12,7 +14,7 @@ from dom0_pciback.aer.recovery import GENERATIONS, pcie_do_recovery
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, device_file, root_file
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.ownership import has_aer_service
+from dom0_pciback.pci.ownership import has_aer_service, owns_aer
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.topology import COLLECTORS
@@ -25,9 +27,10 @@ Recover = Callable[[PciDev, ChannelState], Awaitable[int]]
 class AerCore:
     """Binds the AER service to every root port and event collector with the capability, serves their interrupts.
 
-    ``generation`` names a row of ``recovery.GENERATIONS`` (``linux-7.2``, ``linux-6.1``, ``linux-2.6.27``;
-    ValueError otherwise). ``recover`` replaces the whole recovery: it gets the detecting device and the
-    channel state NORMAL or FROZEN, runs in the interrupt thread, and its result is ignored as Linux does.
+    ``generation`` names a row of ``recovery.GENERATIONS`` and of ``generation.REPORTING``: ``linux-7.2``,
+    ``linux-6.1``, ``linux-2.6.27`` (ValueError otherwise). ``recover`` replaces the whole recovery: it gets
+    the detecting device and the channel state NORMAL or FROZEN, runs in the interrupt thread, and its result
+    is ignored as Linux does.
     Bind ``pcieport`` to the ports first, so that their lines carry its name.
     """
 
@@ -36,16 +39,19 @@ class AerCore:
             raise ValueError(f"{generation!r} is no recovery table; known: {', '.join(GENERATIONS)}")
         self.core = core
         self.generation = GENERATIONS[generation]
+        self.reporting = REPORTING[generation]
         self.recover = recover or self.do_recovery
         self.roots: dict[Sbdf, AerRpc] = {}
-        core.hierarchy.interrupt = self.interrupt
+        self.ghes = Ghes(core, self.recover, self.reporting)
+        if owns_aer(core.boot):  # else the interrupts are the firmware's
+            core.hierarchy.interrupt = self.interrupt
         for dev in core.devices.values():
             if has_aer_service(core, dev):
                 self._probe(dev)
 
     def _probe(self, root: PciDev) -> None:
         irq = FIRST_IRQ + len(self.roots)
-        rpc = self.roots[root.sbdf] = AerRpc(self.core, root, irq)
+        rpc = self.roots[root.sbdf] = AerRpc(self.core, root, irq, self.reporting)
         aer_probe(self.core, root, irq)
         self.core.kernel.spawn(aer_isr(rpc, self.recover), f"irq/{irq}-aerdrv", realtime=True)
 
@@ -56,8 +62,8 @@ class AerCore:
             aer_irq(rpc)
 
     def root_of(self, dev: PciDev) -> PciDev | None:
-        """The root port or event collector that ``dev`` reports to, whether or not it has the service."""
-        return dev.root if dev.root.kind == "root_port" else None
+        """The root port above ``dev``, or its event collector (9.1), whether or not that has the service."""
+        return dev.root if dev.root.kind == "root_port" else dev.rcec
 
     async def do_recovery(self, dev: PciDev, state: ChannelState) -> int:
         """``pcie_do_recovery`` with the table of this generation; the final status (T14)."""
@@ -72,5 +78,5 @@ class AerCore:
             raise KeyError(f"{dev.name} has no {file}")
         if file not in DEVICE_FILES and file not in ROOT_FILES:
             raise KeyError(f"{file} is no AER file; known: {', '.join((*DEVICE_FILES, *ROOT_FILES))}")
-        text = root_file if file in ROOT_FILES else device_file
-        return text(dev.aer_info.stats, file)
+        stats = dev.aer_info.stats
+        return root_file(stats, file) if file in ROOT_FILES else device_file(stats, file, self.reporting.words)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dom0_pciback.aer.dpc_init import PCIE_STD_NUM_TLP_HEADERLOG
-from dom0_pciback.aer.info import MAX_PREFIXES, TlpLog
-from dom0_pciback.aer.log import set_bits, tlp_log_text
+from dom0_pciback.aer.log import set_bits
+from dom0_pciback.aer.tlp_log import MAX_PREFIXES, TlpLog, tlp_log_text
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from kernel_stub.kernel import ERR

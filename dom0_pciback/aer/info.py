@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dom0_pciback.aer.names import HEADER_IF_CAPABLE, HEADER_LOGGED
+from dom0_pciback.aer.generation import LINUX_7_2, Reporting
 from dom0_pciback.aer.ratelimit import RateLimit
 from dom0_pciback.aer.stats import AerStats
-from dom0_pciback.pci.regs import AER_CAP_TLP_LOG_FLIT, AER_CAP_TLP_LOG_SIZE
+from dom0_pciback.aer.tlp_log import TlpLog, pcie_read_tlp_log
 from kernel_stub.kernel import ERR, WARNING, Kernel
 from protocol.ers import Severity
-from protocol.layout_aer import AER, AER_CAP_COMP_TIME_LOG, AER_CAP_FEP, AER_CAP_PREFIX_LOG_PRESENT
+from protocol.layout_aer import AER, AER_CAP_COMP_TIME_LOG, AER_CAP_FEP
 
 if TYPE_CHECKING:
     from dom0_pciback.pci.core import PciCore
     from dom0_pciback.pci.device import PciDev
 
 AER_MAX_MULTI_ERR_DEVICES = 5
-MAX_PREFIXES = 4  # End-End TLP prefixes in the prefix log
 PORT_KINDS = frozenset({"root_port", "event_collector", "downstream_port"})  # read even after a fatal error (3.7)
 
 
@@ -48,7 +47,8 @@ class ErrorRecord:
     """One message class of one interrupt: what the root port told, and what the devices show.
 
     ``id`` is the Requester ID of the first message, ``multi`` whether there were several; ``status`` to
-    ``tlp`` belong to the device read last (3.7); ``ratelimit_print`` is parallel to ``devs``.
+    ``tlp`` belong to the device read last (3.7); ``ratelimit_print`` is parallel to ``devs``; ``reporting`` is
+    the kernel generation that handles it.
     """
 
     __slots__ = (
@@ -59,17 +59,19 @@ class ErrorRecord:
         "mask",
         "multi",
         "ratelimit_print",
+        "reporting",
         "root_ratelimit_print",
         "severity",
         "status",
         "tlp",
     )
 
-    def __init__(self, rid: int, severity: Severity, multi: bool) -> None:
+    def __init__(self, rid: int, severity: Severity, multi: bool, reporting: Reporting = LINUX_7_2) -> None:
         self.id = rid
         self.severity = severity
         self.level = WARNING if severity is Severity.CORRECTABLE else ERR
         self.multi = multi
+        self.reporting = reporting
         self.devs: list[PciDev] = []
         self.ratelimit_print: list[bool] = []
         self.root_ratelimit_print = False
@@ -77,16 +79,6 @@ class ErrorRecord:
         self.mask = 0
         self.first_error = 0
         self.tlp: TlpLog | None = None  # None: tlp_header_valid is 0
-
-
-class TlpLog:
-    """A logged TLP: its dwords (four of header, then prefixes), and whether it is a Flit mode one."""
-
-    __slots__ = ("dwords", "flit")
-
-    def __init__(self, dwords: list[int], flit: bool) -> None:
-        self.dwords = dwords
-        self.flit = flit
 
 
 def aer_get_device_error_info(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
@@ -117,22 +109,14 @@ def _read_uncorrectable(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool
         return False
     control = core.read(dev, base + AER.CAP, 4)
     record.first_error = control & AER_CAP_FEP
-    if tlp_header_logged(unmasked, control):
-        record.tlp = _read_tlp_log(core, dev, control)
+    if tlp_header_logged(record.status if record.reporting.header_raw else unmasked, control, record.reporting):
+        record.tlp = pcie_read_tlp_log(core, dev, control)
     return True
 
 
-def tlp_header_logged(unmasked: int, control: int) -> bool:
+def tlp_header_logged(status: int, control: int, reporting: Reporting = LINUX_7_2) -> bool:
     """Is the header log valid for these status bits (1.3, column H)?"""
-    logged = HEADER_LOGGED | (HEADER_IF_CAPABLE if control & AER_CAP_COMP_TIME_LOG else 0)
-    return bool(unmasked & logged)
-
-
-def _read_tlp_log(core: PciCore, dev: PciDev, control: int) -> TlpLog:
-    flit = bool(control & AER_CAP_TLP_LOG_FLIT)
-    if flit:
-        length = (control & AER_CAP_TLP_LOG_SIZE) >> 19
-    else:
-        length = 4 + (MAX_PREFIXES if control & AER_CAP_PREFIX_LOG_PRESENT else 0)
-    offsets = (AER.HEADER_LOG + 4 * i if i < 4 else AER.PREFIX_LOG + 4 * (i - 4) for i in range(length))
-    return TlpLog([core.read(dev, dev.aer + offset, 4) for offset in offsets], flit)
+    logged = reporting.header_logged
+    if control & AER_CAP_COMP_TIME_LOG:
+        logged |= reporting.header_if_capable
+    return bool(status & logged)

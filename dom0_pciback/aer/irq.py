@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from dom0_pciback.aer.generation import Reporting
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.regs import AER_ROOT_RECEIVED
@@ -19,12 +20,13 @@ class AerRpc:
     ``fifo`` holds (Root Error Status, Error Source Identification) of interrupts not yet handled.
     """
 
-    __slots__ = ("core", "fifo", "irq", "queue", "root")
+    __slots__ = ("core", "fifo", "irq", "queue", "reporting", "root")
 
-    def __init__(self, core: PciCore, root: PciDev, irq: int) -> None:
+    def __init__(self, core: PciCore, root: PciDev, irq: int, reporting: Reporting) -> None:
         self.core = core
         self.root = root
         self.irq = irq
+        self.reporting = reporting
         self.fifo: deque[tuple[int, int]] = deque()
         self.queue = WaitQueue(core.kernel, f"errors of {root.name}")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dom0_pciback.aer.handle import pci_aer_handle_error
 from dom0_pciback.aer.info import ErrorRecord, aer_get_device_error_info, aer_ratelimit
 from dom0_pciback.aer.irq import AerRpc
-from dom0_pciback.aer.log import aer_print_error, aer_print_source
+from dom0_pciback.aer.log import aer_print_error, aer_print_not_found, aer_print_source
 from dom0_pciback.aer.source import find_source_device
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
@@ -42,16 +42,26 @@ async def aer_isr_one_error(rpc: AerRpc, status: int, source: int, recover: Reco
         info.stats.count_root(status)
     if status & AER_ROOT_COR_RCV:
         multi = bool(status & AER_ROOT_MULTI_COR_RCV)
-        await aer_isr_one_error_type(rpc, ErrorRecord(source & 0xFFFF, Severity.CORRECTABLE, multi), recover)
+        record = ErrorRecord(source & 0xFFFF, Severity.CORRECTABLE, multi, rpc.reporting)
+        await aer_isr_one_error_type(rpc, record, recover)
     if status & AER_ROOT_UNCOR_RCV:
         severity = Severity.FATAL if status & AER_ROOT_FATAL_RCV else Severity.NONFATAL
         multi = bool(status & AER_ROOT_MULTI_UNCOR_RCV)
-        await aer_isr_one_error_type(rpc, ErrorRecord(source >> 16, severity, multi), recover)
+        record = ErrorRecord(source >> 16, severity, multi, rpc.reporting)
+        await aer_isr_one_error_type(rpc, record, recover)
 
 
 async def aer_isr_one_error_type(rpc: AerRpc, record: ErrorRecord, recover: Recover) -> None:
     """Find the devices, print the source line unless limited, then print and handle every device (3.6)."""
-    core, root = rpc.core, rpc.root
+    core, root, reporting = rpc.core, rpc.root, rpc.reporting
+    if reporting.source_first:
+        if reporting.source_line:
+            aer_print_source(core, root, record, True)
+        if not find_source_device(core, root, record):
+            aer_print_not_found(core, root, record)
+            return
+        await aer_process_err_devices(core, record, recover)
+        return
     found = find_source_device(core, root, record)
     if record.root_ratelimit_print or (not found and aer_ratelimit(root, record.severity)):
         aer_print_source(core, root, record, found)

@@ -1,43 +1,64 @@
-"""The lines of the kernel log about an error, letter for letter (linux-aer.md 5.2 to 5.4)."""
+"""The lines of the kernel log about an error, letter for letter (linux-aer.md 5.2, 5.3; other kernels: 14)."""
 
 from __future__ import annotations
 
-from dom0_pciback.aer.info import ErrorRecord, TlpLog
-from dom0_pciback.aer.names import COR_NAMES, SEVERITY_TEXT, UNCOR_NAMES, agent_of, layer_of
+from dom0_pciback.aer.info import ErrorRecord
+from dom0_pciback.aer.log_2008 import print_box
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from kernel_stub.kernel import ERR, INFO
-from protocol.ers import Severity
 from protocol.ids import Sbdf
 
 
 def aer_print_source(core: PciCore, root: PciDev, record: ErrorRecord, found: bool) -> None:
-    """The source line, on the root, level 6 whatever the severity (T30).
-
-    Without a device it ends in an opening parenthesis that the kernel never closes (T32).
-    """
-    multiple = "Multiple " if record.multi else ""
-    source = Sbdf.from_rid(record.id, root.sbdf.segment)
-    details = "" if found else " (no details found"
-    core.printk(
-        INFO, root, f"AER: {multiple}{SEVERITY_TEXT[record.severity]} error message received from {source}{details}"
+    """The source line, on the root, level 6 whatever the severity (T30)."""
+    reporting = record.reporting
+    text = reporting.source_line.format(
+        multiple="Multiple " if record.multi else "",
+        severity=reporting.words.severities[record.severity],
+        source=Sbdf.from_rid(record.id, root.sbdf.segment),
     )
+    core.printk(INFO, root, text if found else text + reporting.not_found_suffix)
+
+
+def aer_print_not_found(core: PciCore, root: PciDev, record: ErrorRecord) -> None:
+    """What older kernels say if nobody admits to an error."""
+    reporting = record.reporting
+    text = reporting.not_found_line.format(id=record.id)
+    if reporting.boxed:
+        core.kernel.printk(reporting.not_found_level, text)
+    else:
+        core.printk(reporting.not_found_level, root, text)
 
 
 def aer_print_error(core: PciCore, index: int, record: ErrorRecord) -> None:
     """Count and trace the record for its device number ``index``; print it unless the limiter refused (6.3)."""
-    dev = record.devs[index]
+    dev, reporting = record.devs[index], record.reporting
     unmasked = record.status & ~record.mask if record.status else 0
-    if dev.aer_info is not None:
-        dev.aer_info.stats.count_device(record.severity, unmasked)
-    header = [] if record.tlp is None else record.tlp.dwords
+    if dev.aer_info is not None and (record.status or reporting.counts_inaccessible):
+        dev.aer_info.stats.count_device(record.severity, unmasked & reporting.counted)
+    if reporting.trace_first:
+        trace_error(core, dev, record, unmasked)
+    if record.ratelimit_print[index]:
+        _print(core, dev, record, unmasked)
+    if not reporting.trace_first:
+        trace_error(core, dev, record, unmasked)
+
+
+def trace_error(core: PciCore, dev: PciDev, record: ErrorRecord, unmasked: int) -> None:
+    """What the trace event ``aer_event`` carries (8)."""
+    header = [] if record.tlp is None else record.tlp.dwords[: record.reporting.trace_dwords]
     core.kernel.trace("aer.error", dev.name, record.severity.name, unmasked, header)
-    if not record.ratelimit_print[index]:
+
+
+def _print(core: PciCore, dev: PciDev, record: ErrorRecord, unmasked: int) -> None:
+    if record.reporting.boxed:
+        print_box(core, dev, record)
         return
     if record.status:
         _print_status(core, dev, record, unmasked)
     else:
-        severity = SEVERITY_TEXT[record.severity]
+        severity = record.reporting.words.severities[record.severity]
         text = f"AER: PCIe Bus Error: severity={severity}, type=Inaccessible, (Unregistered Agent ID)"
         core.printk(ERR, dev, text)
     if record.id and len(record.devs) > 1 and record.id == dev.rid:
@@ -45,35 +66,29 @@ def aer_print_error(core: PciCore, index: int, record: ErrorRecord) -> None:
 
 
 def _print_status(core: PciCore, dev: PciDev, record: ErrorRecord, unmasked: int) -> None:
-    severity, status, level = record.severity, record.status, record.level
+    severity, status, level, words = record.severity, record.status, record.level, record.reporting.words
     core.printk(
         level,
         dev,
-        f"PCIe Bus Error: severity={SEVERITY_TEXT[severity]}, type={layer_of(severity, status)}, "
-        f"({agent_of(severity, status)})",
+        f"PCIe Bus Error: severity={words.severities[severity]}, type={words.layer(severity, status)}, "
+        f"({words.agent(severity, status)})",
     )
     core.printk(
         level,
         dev,
         f"  device [{dev.vendor:04x}:{dev.device:04x}] error status/mask={status:08x}/{record.mask:08x}",
     )
-    names = COR_NAMES if severity is Severity.CORRECTABLE else UNCOR_NAMES
+    print_bits(core, dev, record, unmasked)
+    if record.tlp is not None:
+        core.printk(level, dev, "AER:   " + record.reporting.tlp_text(record.tlp))
+
+
+def print_bits(core: PciCore, dev: PciDev, record: ErrorRecord, unmasked: int) -> None:
+    """One line per bit (``__aer_print_error``)."""
+    names = record.reporting.words.bit_names(record.severity)
     for bit in set_bits(unmasked):
         first = " (First)" if bit == record.first_error else ""
-        core.printk(level, dev, f"   [{bit:2d}] {names.get(bit, 'Unknown Error Bit'):<22}{first}")
-    if record.tlp is not None:
-        core.printk(level, dev, "AER:   " + tlp_log_text(record.tlp))
-
-
-def tlp_log_text(log: TlpLog) -> str:
-    """``pcie_print_tlp_log`` without its prefix: header, then prefixes up to the first zero dword (5.4)."""
-    header = " ".join(f"{dword:#010x}" for dword in log.dwords[:4])
-    if log.flit:
-        return "TLP Header (Flit): " + " ".join(f"{dword:#010x}" for dword in log.dwords)
-    prefixes = log.dwords[4:]
-    used = prefixes[: prefixes.index(0)] if 0 in prefixes else prefixes
-    tail = " E-E Prefixes:" + "".join(f" {dword:#010x}" for dword in used) if used else ""
-    return f"TLP Header: {header}{tail}"
+        core.printk(record.level, dev, f"   [{bit:2d}] {names.get(bit, 'Unknown Error Bit'):<22}{first}")
 
 
 def set_bits(word: int) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from protocol import bits
 from protocol.bits import COR, UNCOR, Bit
 from protocol.ers import Severity
@@ -24,6 +26,29 @@ _AGENTS = (bits.COMPLETER, bits.REQUESTER, bits.TRANSMITTER, bits.COMPONENT)
 Masks = tuple[tuple[int, str], ...]
 
 
+class Words(NamedTuple):
+    """The words of one kernel generation, by message class where there are two: correctable, uncorrectable."""
+
+    severities: dict[Severity, str]
+    names: tuple[dict[int, str], dict[int, str]]
+    layers: tuple[Masks, Masks]
+    agents: tuple[Masks, Masks]
+
+    def bit_names(self, severity: Severity) -> dict[int, str]:
+        """Names of the bits of this class."""
+        return self.names[severity is not Severity.CORRECTABLE]
+
+    def layer(self, severity: Severity, status: int) -> str:
+        """Layer text for a raw status word of this class (masked bits included)."""
+        masks = self.layers[severity is not Severity.CORRECTABLE]
+        return next((layer for mask, layer in masks if status & mask), bits.TRANSACTION)
+
+    def agent(self, severity: Severity, status: int) -> str:
+        """Agent text for a raw status word of this class (masked bits included)."""
+        masks = self.agents[severity is not Severity.CORRECTABLE]
+        return next((agent for mask, agent in masks if status & mask), bits.RECEIVER)
+
+
 def _by_layer(rows: tuple[Bit, ...]) -> Masks:
     return tuple((sum(bit.mask for bit in rows if bit.layer == layer), layer) for layer in _LAYERS)
 
@@ -32,17 +57,6 @@ def _by_agent(rows: tuple[Bit, ...]) -> Masks:
     return tuple((sum(bit.mask for bit in rows if bit.agent == agent), agent) for agent in _AGENTS)
 
 
-_COR_LAYERS, _UNCOR_LAYERS = _by_layer(COR), _by_layer(UNCOR)
-_COR_AGENTS, _UNCOR_AGENTS = _by_agent(COR), _by_agent(UNCOR)
-
-
-def layer_of(severity: Severity, status: int) -> str:
-    """Layer text for a raw status word of this class (masked bits included)."""
-    masks = _COR_LAYERS if severity is Severity.CORRECTABLE else _UNCOR_LAYERS
-    return next((layer for mask, layer in masks if status & mask), bits.TRANSACTION)
-
-
-def agent_of(severity: Severity, status: int) -> str:
-    """Agent text for a raw status word of this class (masked bits included)."""
-    masks = _COR_AGENTS if severity is Severity.CORRECTABLE else _UNCOR_AGENTS
-    return next((agent for mask, agent in masks if status & mask), bits.RECEIVER)
+WORDS = Words(
+    SEVERITY_TEXT, (COR_NAMES, UNCOR_NAMES), (_by_layer(COR), _by_layer(UNCOR)), (_by_agent(COR), _by_agent(UNCOR))
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dom0_pciback.aer.ecrc import pcie_set_ecrc_checking
 from dom0_pciback.aer.info import AerInfo
 from dom0_pciback.aer.status import pci_aer_clear_status, pcie_clear_device_status, write_back
 from dom0_pciback.pci.ownership import pci_aer_available, pcie_aer_is_native
@@ -29,6 +30,7 @@ def pci_aer_init(core: PciCore, dev: PciDev) -> None:
     pci_aer_clear_status(core, dev)
     if pci_aer_available(core.boot) and pcie_aer_is_native(core, dev):
         core.update(dev, dev.exp + EXP.DEVCTL, 2, 0, EXP_DEVCTL_AER_FLAGS)
+    pcie_set_ecrc_checking(core, dev)
 
 
 def aer_probe(core: PciCore, root: PciDev, irq: int) -> None:

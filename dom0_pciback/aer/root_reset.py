@@ -49,6 +49,7 @@ async def aer_root_reset(core: PciCore, bridge: PciDev) -> int:
     At the end the whole Root Error Status is cleared: messages that arrived during the reset are lost, for
     all devices below that root (T26).
     """
+    core.kernel.trace("aer.root_reset_begin", bridge.name)
     root = masked_root(core, bridge)
     if root is not None:
         core.update(root, root.aer + AER.ROOT_COMMAND, 4, AER_ROOT_CMD_ALL, 0)

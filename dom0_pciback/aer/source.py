@@ -15,6 +15,11 @@ from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVCTL_AER_FLAGS
 
 
+def _several(record: ErrorRecord) -> bool:
+    """Several devices may have reported, and the kernel looks for all of them."""
+    return record.multi and record.reporting.searches_all
+
+
 class SourceStep(NamedTuple):
     """A row: when ``applies`` is true, ``is_source`` is the answer and the search of the table ends."""
 
@@ -28,7 +33,12 @@ def _id_matches(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
 
 
 def _id_names_another(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
-    return not record.multi and record.id >> 8 != 0
+    return record.id >> 8 != 0 and not _several(record)
+
+
+def _not_enabled(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
+    """A bound driver counts as having enabled its device: pciback does it when the guest does."""
+    return record.reporting.tests_enabled and not dev.enable_cnt and dev.driver is None
 
 
 def _reporting_off(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
@@ -56,6 +66,7 @@ def _otherwise(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
 IS_ERROR_SOURCE = (
     SourceStep("id-match", _id_matches, True),
     SourceStep("id-names-another", _id_names_another, False),
+    SourceStep("not-enabled", _not_enabled, False),  # older kernels only (14)
     SourceStep("reporting-off", _reporting_off, False),
     SourceStep("no-aer", _no_aer, False),
     SourceStep("status-set", _status_set, True),
@@ -65,7 +76,10 @@ IS_ERROR_SOURCE = (
 
 def is_error_source(core: PciCore, dev: PciDev, record: ErrorRecord) -> SourceStep:
     """The row of ``IS_ERROR_SOURCE`` that decides about ``dev``."""
-    return next(step for step in IS_ERROR_SOURCE if step.applies(core, dev, record))
+    for step in IS_ERROR_SOURCE:
+        if step.applies(core, dev, record):
+            return step
+    raise AssertionError("the last row applies always")
 
 
 def find_source_device(core: PciCore, root: PciDev, record: ErrorRecord) -> bool:
@@ -95,15 +109,18 @@ def find_device_iter(core: PciCore, dev: PciDev, record: ErrorRecord) -> bool:
     if not is_error_source(core, dev, record).is_source:
         return False
     if len(record.devs) == AER_MAX_MULTI_ERR_DEVICES:
-        core.printk(ERR, dev, f"AER: Exceeded max supported ({AER_MAX_MULTI_ERR_DEVICES}) devices with errors logged")
+        if record.reporting.announces_limit:
+            core.printk(
+                ERR, dev, f"AER: Exceeded max supported ({AER_MAX_MULTI_ERR_DEVICES}) devices with errors logged"
+            )
         return True
     add_error_device(dev, record)
-    return not record.multi
+    return not _several(record)
 
 
 def add_error_device(dev: PciDev, record: ErrorRecord) -> None:
     """Add a device and ask its limiter once; a granted credit also lets the source line be printed (3.5)."""
-    granted = aer_ratelimit(dev, record.severity)
+    granted = not record.reporting.rate_limits or aer_ratelimit(dev, record.severity)
     record.devs.append(dev)
     record.ratelimit_print.append(granted)
     record.root_ratelimit_print |= granted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dom0_pciback.aer.names import COR_NAMES, UNCOR_NAMES
+from dom0_pciback.aer.names import COR_NAMES, UNCOR_NAMES, WORDS, Words
 from protocol.ers import Severity
 from protocol.layout_aer import AER_ROOT_COR_RCV, AER_ROOT_FATAL_RCV, AER_ROOT_UNCOR_RCV
 
@@ -49,9 +49,10 @@ ROOT_FILES = {  # 7.3
 }
 
 
-def device_file(stats: AerStats, file: str) -> str:
-    """Text of one of ``DEVICE_FILES``: named bits always, an unnamed one only once it was counted."""
-    severity, names, array, total = DEVICE_FILES[file]
+def device_file(stats: AerStats, file: str, words: Words = WORDS) -> str:
+    """Text of one of ``DEVICE_FILES``: bits that ``words`` has a name for always, others only once counted."""
+    severity, _, array, total = DEVICE_FILES[file]
+    names = words.bit_names(severity)
     lines = []
     for bit, count in enumerate(stats.bits[severity]):
         if bit in names:

@@ -40,6 +40,7 @@ class PciCore:
         self._write: Write = hierarchy.write
         self.devices: dict[Sbdf, PciDev] = {}
         self.drivers: dict[str, PciDriver] = {}
+        self.wanted: dict[Sbdf, str] = {}  # driver_override: which driver a function gets when it is found
         enumerate_devices(self)
 
     # -- configuration space -------------------------------------------------------------------

@@ -54,6 +54,7 @@ class PciDev:
         "dpc_rp_extensions",
         "dpc_rp_log_size",
         "driver",
+        "eetlp_prefix_max",
         "enable_cnt",
         "error_state",
         "exp",
@@ -96,6 +97,7 @@ class PciDev:
         self.enable_cnt = 0
         self.slot: Slot | None = None
         self.exp = self.aer = self.msi = self.pm = 0
+        self.eetlp_prefix_max = 0  # End-End TLP prefixes that its log may hold
         self.dpc = self.dpc_rp_log_size = 0
         self.dpc_rp_extensions = False
         self.rrs_visible = False

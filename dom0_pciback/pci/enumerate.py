@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dom0_pciback.aer.dpc_init import pci_dpc_init
 from dom0_pciback.aer.probe import pci_aer_init
 from dom0_pciback.pci.device import PciDev
+from dom0_pciback.pci.eetlp import pci_configure_eetlp_prefix
 from dom0_pciback.pci.hardware import FunctionLike
 from dom0_pciback.pci.rcec import pci_rcec_init
 from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
@@ -29,10 +30,28 @@ def enumerate_devices(core: PciCore) -> None:
     roots = [function for function in core.hierarchy.functions.values() if function.parent is None]
     _scan(core, roots, None)
     for dev in core.devices.values():
-        _setup(core, dev)
-        pci_aer_init(core, dev)
-        pci_dpc_init(core, dev)
-        save_state(core, dev)
+        prepare_device(core, dev)
+
+
+def prepare_device(core: PciCore, dev: PciDev) -> None:
+    """``pci_setup_device``, ``pci_init_capabilities`` and the first ``pci_save_state`` of a new function."""
+    _setup(core, dev)
+    pci_aer_init(core, dev)
+    pci_dpc_init(core, dev)
+    save_state(core, dev)
+
+
+def walk_order(core: PciCore) -> None:
+    """Put ``core.devices`` and what is below each bridge into the order of ``pci_walk_bus`` again."""
+
+    def below(dev: PciDev) -> tuple[PciDev, ...]:
+        dev.below = tuple(each for child in dev.subordinate for each in (child, *below(child)))
+        return dev.below
+
+    roots = sorted((dev for dev in core.devices.values() if dev.bridge is None), key=lambda dev: dev.sbdf)
+    ordered = [each for root in roots for each in (root, *below(root))]
+    core.devices.clear()
+    core.devices.update((dev.sbdf, dev) for dev in ordered)
 
 
 def _scan(core: PciCore, functions: Iterable[FunctionLike], bridge: PciDev | None) -> tuple[PciDev, ...]:
@@ -59,6 +78,7 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     _disable_msi(core, dev, capabilities.get(MSIX.cap_id, 0))
     dev.aer = _extended_capability(core, dev, AER.cap_id) if dev.exp else 0
     dev.dpc = _extended_capability(core, dev, DPC.cap_id) if dev.exp else 0
+    pci_configure_eetlp_prefix(core, dev)
     if dev.is_bridge:
         core.update(dev, TYPE1.BRIDGE_CONTROL, 2, 0, BRIDGE_CTL_SERR)
     if dev.kind == "event_collector":

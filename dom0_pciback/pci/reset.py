@@ -122,9 +122,16 @@ RESET_METHODS = (
 )
 
 
+def _methods_of(dev: PciDev) -> tuple[ResetMethod, ...]:
+    """The kernel's order, or the one that was written to ``reset_method`` in sysfs."""
+    if dev.reset_methods is None:
+        return RESET_METHODS
+    return tuple(method for label in dev.reset_methods for method in RESET_METHODS if method.label == label)
+
+
 def has_reset_method(core: PciCore, dev: PciDev) -> bool:
     """sysfs shows a ``reset`` file for the function (``pci_reset_supported``)."""
-    return any(method.offered(core, dev) for method in RESET_METHODS)
+    return any(method.offered(core, dev) for method in _methods_of(dev))
 
 
 async def reset_function_locked(core: PciCore, dev: PciDev) -> tuple[int, str]:
@@ -132,8 +139,8 @@ async def reset_function_locked(core: PciCore, dev: PciDev) -> tuple[int, str]:
 
     The caller holds the device lock; configuration space is neither saved nor restored.
     """
-    for method in RESET_METHODS:
-        if not method.offered(core, dev) or (dev.reset_methods is not None and method.label not in dev.reset_methods):
+    for method in _methods_of(dev):
+        if not method.offered(core, dev):
             continue
         core.printk(DEBUG, dev, f"reset via {method.label}")
         rc = await method.run(core, dev)

@@ -14,7 +14,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
 from protocol.channel import Channel
 from protocol.ers import ChannelState, ErsResult, Phase
-from protocol.sharedinfo import PCIB_ACTIVE, PCIB_AERHANDLER, PciOp
+from protocol.sharedinfo import PCIB_ACTIVE, PciOp
 
 OP_OF_PHASE: dict[Phase, PciOp] = {
     Phase.ERROR_DETECTED: PciOp.AER_DETECTED,
@@ -57,7 +57,8 @@ async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: B
         return Situation.NOT_ASSIGNED, 0
     if psdev.young_since is not None and pdev.pciback.profile.hardened:
         await _taken_up(psdev, pdev, psdev.young_since + grace)
-    await _known_end(pdev)
+    if not pdev.pciback.profile.has(Defect.D2):
+        await _known_end(pdev)
     if (found := _before(psdev, pdev, grace)) is not None:
         return found, 0
     async with pdev.aer_slot:
@@ -87,8 +88,9 @@ async def _known_end(pdev: XenPcibkDevice) -> None:
 
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
     """What keeps pciback from asking; first row wins. None: ask."""
-    if psdev.detaching and (found := _departing(psdev, pdev)) is not None:
-        return found
+    if psdev.detaching:
+        forgotten = pdev.vbus.guest_address(psdev.dev.sbdf) is None and pdev.pciback.profile.has(Defect.D20)
+        return Situation.NO_GUEST_ADDRESS if forgotten else Situation.DETACHED
     if pdev.stopped or pdev.condemned:
         return Situation.GUEST_DEAD
     if pdev.mute:
@@ -97,24 +99,11 @@ def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation
         young = pdev.kernel.now() - psdev.young_since < grace and pdev.pciback.may_connect(pdev.domid)
         if young and not pdev.pciback.profile.has(Defect.D21):
             return Situation.NO_SHARED_PAGE_YOUNG
-    if pdev.channel is None or pdev.lost or pdev.leaving:
+    if pdev.channel is None or (pdev.going and not pdev.pciback.profile.has(Defect.D2)):
         return Situation.NO_SHARED_PAGE
-    if not _has_aer_code(pdev, pdev.channel):
+    if not pdev.serves_aer():
         return Situation.NO_AER_HANDLER
     return None if pdev.vbus.guest_address(psdev.dev.sbdf) is not None else Situation.NO_GUEST_ADDRESS
-
-
-def _departing(psdev: PcistubDevice, pdev: XenPcibkDevice) -> Situation | None:
-    """A device that its guest gives back is not asked about (H11), unless D20 or D22 forgets that."""
-    has = pdev.pciback.profile.has
-    if pdev.vbus.guest_address(psdev.dev.sbdf) is None:
-        return Situation.NO_GUEST_ADDRESS if has(Defect.D20) else Situation.DETACHED
-    return None if has(Defect.D22) else Situation.DETACHED
-
-
-def _has_aer_code(pdev: XenPcibkDevice, channel: Channel) -> bool:
-    """What the page said at connect; ``linux`` looks into it each time (X23)."""
-    return pdev.aer_handler if pdev.pciback.profile.hardened else channel.page.test_bit(PCIB_AERHANDLER)
 
 
 async def _common_process(
@@ -135,11 +124,15 @@ async def _common_process(
     channel.notify()
     events.eoi()  # so that the answer can come in
     begin, paused = kernel.now(), pdev.paused_ns()
-    situation = await _wait(psdev, pdev, channel, events, budget)
+    if pdev.pciback.profile.has(Defect.D2):
+        situation = await _wait_blindly(pdev, channel, events, begin + budget.left)
+    else:
+        situation = await _wait(psdev, pdev, channel, events, budget)
     budget.spend(kernel.now() - begin, pdev.paused_ns() - paused)
     pdev.mute = situation is Situation.TIMEOUT and not pdev.pciback.profile.has(Defect.D10)
-    answer = _conclude(situation, channel, events)
-    if situation is None and answer[1] == state and phase is not Phase.RESUME:  # which has no answer of its own
+    answer = _conclude(situation, channel, events, keep_pending=pdev.pciback.profile.has(Defect.D4))
+    own = phase is not Phase.RESUME and not pdev.pciback.profile.has(Defect.D9)  # resume has no answer of its own
+    if situation is None and answer[1] == state and own:
         events.reply_equals_request += 1
     kernel.trace("pciback.answer", psdev.dev.name, phase, answer[1], answer[0])
     return answer
@@ -152,8 +145,8 @@ async def _wait(
     data, now = channel.page.data, pdev.kernel.now
     begin, paused = now(), pdev.paused_ns()
     while data[0] & 1 << PCIB_ACTIVE:
-        if psdev.detaching and (found := _departing(psdev, pdev)) is not None:
-            return found
+        if psdev.detaching:
+            return Situation.DETACHED
         if pdev.lost or pdev.leaving:
             await _known_end(pdev)
             return Situation.GUEST_DEAD if pdev.stopped else Situation.NO_SHARED_PAGE
@@ -167,9 +160,35 @@ async def _wait(
     return None
 
 
-def _conclude(situation: Situation | None, channel: Channel, events: BackendEvents) -> Answer:
-    """Leave flags and event as they must be on every exit (H4), and read the answer."""
-    events.op_pending = False
+async def _wait_blindly(
+    pdev: XenPcibkDevice, channel: Channel, events: BackendEvents, deadline: int
+) -> Situation | None:
+    """``wait_event_timeout`` on a page that nobody holds (D2): only the flag and the time end it.
+
+    Whoever looks at the flag after a disconnect has unmapped the page dies of it, with all locks held.
+    """
+    while _mapped(pdev, channel) and channel.page.data[0] & 1 << PCIB_ACTIVE:
+        if pdev.kernel.now() >= deadline:
+            return Situation.TIMEOUT
+        await events.answered.wait(deadline)
+        if not _mapped(pdev, channel):
+            await pdev.kernel.die(f"unable to handle page fault: the page of guest {pdev.domid} is not mapped")
+    return None
+
+
+def _mapped(pdev: XenPcibkDevice, channel: Channel) -> bool:
+    return pdev.channel is channel
+
+
+def _conclude(
+    situation: Situation | None, channel: Channel, events: BackendEvents, *, keep_pending: bool = False
+) -> Answer:
+    """Leave flags and event as they must be on every exit (H4), and read the answer.
+
+    ``keep_pending`` (D4): after a time-out the guest's late answer is taken for one that somebody waits for, so that
+    its event never ends and no other comes in.
+    """
+    events.op_pending = keep_pending and situation is Situation.TIMEOUT
     if not events.op_active:
         events.eoi()
     if situation is None:

@@ -14,12 +14,12 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
 from kernel_stub.kernel import DEBUG, INFO
 from kernel_stub.rpc import RpcError
-from kernel_stub.sync import Lock, Mutex
+from kernel_stub.sync import Mutex, NoLock
 from kernel_stub.xenbus_client import XenbusDevice
 from protocol.channel import Channel
 from protocol.ids import Sbdf
 from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
-from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_state
+from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_state, parse_vdev, vdev_text
 
 if TYPE_CHECKING:
     from dom0_pciback.pciback.pciback import Pciback
@@ -71,6 +71,17 @@ class XenPcibkDevice:
         """Log prefix of the xenbus device."""
         return f"xen-pciback pci-{self.domid}-0:"
 
+    @property
+    def going(self) -> bool:
+        """The connection is ending: the guest's end is gone, or a disconnect is under way."""
+        return self.lost or self.leaving
+
+    def serves_aer(self) -> bool:
+        """The guest has AER code: as it said at connection, or says now, which a real pciback believes (I26)."""
+        if self.pciback.profile.hardened or self.channel is None:
+            return self.aer_handler
+        return self.channel.page.test_bit(PCIB_AERHANDLER)
+
     def printk(self, level: int, text: str) -> None:
         """A line of this xenbus device."""
         self.kernel.printk(level, f"{self.name} {text}")
@@ -80,11 +91,12 @@ class XenPcibkDevice:
         """B1, B2: state InitWait, then watch both directories."""
         self.printk(DEBUG, f"allocated pdev @ {self.domid:#x}")
         await self.dev.switch_state(S.INIT_WAIT)
-        for path, watcher in (
-            (self.dev.nodename, self._be_watch),
-            (f"{self.dev.otherend}/state", self._frontend_changed),
-        ):
-            self._tokens.append((path, await self.pciback.xenbus.watch(path, watcher)))
+        await self._watch(self.dev.nodename, self._be_watch)
+        await self._be_watch(self.dev.nodename)  # by hand: the toolstack may have been quicker
+        await self._watch(f"{self.dev.otherend}/state", self._frontend_changed)
+
+    async def _watch(self, path: str, watcher: Callable[[str], Awaitable[None]]) -> None:
+        self._tokens.append((path, await self.pciback.xenbus.watch(path, watcher)))
 
     async def unregister(self) -> None:
         """B12, B13: no watches, no connection, all devices put back."""
@@ -95,6 +107,7 @@ class XenPcibkDevice:
             for sbdf in list(self.exported):
                 await self._unexport(sbdf)
         self.pciback.forget(self.domid)
+        await self.dev.switch_state(S.CLOSED)  # BUS-9: what the core does once a driver's remove has run
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run one transition; a fatal error goes to the error node and state Closing (B14)."""
@@ -114,7 +127,7 @@ class XenPcibkDevice:
         elif state == S.INITIALISED and not self.pciback.profile.has(Defect.D17):
             self.printk(DEBUG, "Reconfiguring device ...")
             await self._guarded(lambda: self._reconfigure(None))  # B5
-        elif state == S.RECONFIGURING:
+        elif state == S.RECONFIGURING and not self.pciback.profile.has(Defect.D22):
             await self._mark_departing()
 
     async def _setup(self) -> None:
@@ -168,7 +181,6 @@ class XenPcibkDevice:
                 psdev.young_since = None
             self.pciback.progress.wake_all()
             await self.dev.switch_state(S.CONNECTED)
-        self.printk(DEBUG, f"Connected? {int(self.channel is None)}")
 
     async def _closing(self, state: XenbusState) -> None:
         """B10, B11."""
@@ -197,6 +209,7 @@ class XenPcibkDevice:
             await self._map_and_bind(gref, port)
         self.printk(DEBUG, "Connecting...")
         await self._introduce(S.CONNECTED)
+        self.printk(DEBUG, "Connected? 0")
         self.kernel.trace("pciback.connect", self.pciback.guest_name(self.domid), gref, port)
 
     async def _frontend_config(self) -> tuple[int, int]:
@@ -226,10 +239,12 @@ class XenPcibkDevice:
             await rpc.call("grant_unmap", self.domid, gref)
             raise FatalError(EINVAL, "Error binding event channel to IRQ") from None
         self._grant = (self.domid, gref)
-        self.channel = Channel(link, SharedPage(image), crossing=self.pciback.profile.has(Defect.D10))
+        profile = self.pciback.profile
+        self.channel = Channel(link, SharedPage(image), crossing=profile.has(Defect.D10))
         self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
-        self.worker = OpWorker(self.kernel, self.channel, self._lookup, self.name)
-        self.worker.serves_abandoned = self.pciback.profile.has(Defect.D6)
+        self.worker = OpWorker(
+            self.kernel, self.channel, self._lookup, self.name, serve_abandoned=profile.has(Defect.D6)
+        )
         self.channel.on_close = self._channel_lost
         self.printk(DEBUG, "Attached!")
 
@@ -270,8 +285,9 @@ class XenPcibkDevice:
             return
         channel, worker = self.channel, self.worker
         self.leaving = True
-        self._wake_askers()
-        async with self.aer_slot:  # whoever waits for an answer has been woken and leaves
+        if not self.pciback.profile.has(Defect.D2):
+            self._wake_askers()
+        async with NoLock() if self.pciback.profile.has(Defect.D2) else self.aer_slot:  # who was woken leaves
             self.channel = self.worker = None
             self.leaving = self.lost = False
         channel.close()
@@ -296,7 +312,7 @@ class XenPcibkDevice:
         self.introduced = True
         await self.dev.switch_state(state)
 
-    async def _introduce_later(self, state: XenbusState, locks: list[Lock]) -> None:
+    async def _introduce_later(self, state: XenbusState, locks: list[Mutex]) -> None:
         for lock in locks:
             async with lock:
                 self.introduced = True  # a reset that begins from here on waits until the guest has taken them up
@@ -314,10 +330,10 @@ class XenPcibkDevice:
         psdev = self.pciback.slots.get(sbdf)
         if psdev is None or psdev.pdev is not None:
             raise FatalError(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
-        if self.pciback.profile.has(Defect.D12):
-            psdev.pdev = self  # and so it stays, whatever goes wrong from here on
         devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
         if devfn < 0:
+            if self.pciback.profile.has(Defect.D12):  # nobody gives it back before the guest goes
+                psdev.pdev, self.exported[sbdf] = self, psdev
             raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
         psdev.pdev, psdev.detaching, psdev.clean = self, False, False
         psdev.young_since, self.introduced = self.kernel.now(), False
@@ -327,9 +343,11 @@ class XenPcibkDevice:
         where = f"dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}"
         self.printk(DEBUG, f"exporting {where}")
         self.kernel.printk(INFO, f"{psdev.dev.prefix}registering for {self.domid}")
-        await self._write(f"vdev-{number}", f"0000:00:{devfn >> 3:02x}.{devfn & 7:02x}")
+        segment, bus, devfn = self.vbus.guest_address(sbdf) or (0, 0, devfn)
+        guest = Sbdf(segment, bus, devfn >> 3, devfn & 7)
+        await self._write(f"vdev-{number}", vdev_text(guest))
         await self._write(f"state-{number}", int(S.INITIALISED))
-        self.kernel.trace("pciback.export", str(sbdf), devfn)
+        self.kernel.trace("pciback.export", str(sbdf), guest.number)
 
     async def _unexport(self, sbdf: Sbdf, *, stub_resets: bool = False) -> None:
         """Take a device from the guest: off the virtual bus, then put back."""
@@ -368,23 +386,36 @@ class XenPcibkDevice:
                     await self._publish_roots()
                 elif sub == S.CLOSING:
                     self.printk(DEBUG, f"Detaching dev-{number} ...")
-                    await self._remove(number)
+                    if not await self._remove(number) and not self.pciback.profile.hardened:
+                        return  # BUS-13: state 7 stays; hardened skips the entry
             if state is not None:
                 await self._introduce(state)
 
-    async def _remove(self, number: int) -> None:
+    async def _remove(self, number: int) -> bool:
+        """``xen_pcibk_remove_device``; False if the guest has no such device."""
         sbdf = await self._departing(number)
-        if sbdf is not None:
-            # In hardened the toolstack resets next, when the guest's DMA is blocked too (errata 9.2 no. 13).
-            await self._unexport(sbdf, stub_resets=self.pciback.profile.hardened)
+        if sbdf is None:
+            self.printk(DEBUG, f"Couldn't locate PCI device of dev-{number}! not owned by this domain")
+            return False
+        self._say_removing(sbdf)
+        # In hardened the toolstack resets next, when the guest's DMA is blocked too (errata 9.2 no. 13).
+        await self._unexport(sbdf, stub_resets=self.pciback.profile.hardened)
+        return True
+
+    def _say_removing(self, sbdf: Sbdf) -> None:
+        """The address that the guest has for the device."""
+        address = self.vbus.guest_address(sbdf)
+        if address is not None:
+            domain, bus, devfn = address
+            self.printk(DEBUG, f"removing dom {domain:x} bus {bus:x} slot {devfn >> 3:x} func {devfn & 7:x}")
 
     async def _departing(self, number: int) -> Sbdf | None:
-        """Machine address of entry ``dev-N``, if it is one of ours."""
-        text = await self._node(f"dev-{number}")
+        """Machine address of the device that ``vdev-N`` names, if it is one of ours."""
         try:
-            sbdf = Sbdf.parse(text or "")
+            vdev = parse_vdev(await self._node(f"vdev-{number}") or "")
         except ValueError:
             return None
+        sbdf = self.vbus.lookup(vdev.segment, vdev.bus, vdev.devfn)
         return sbdf if sbdf in self.exported else None
 
     async def _mark_departing(self) -> None:

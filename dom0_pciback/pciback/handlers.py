@@ -52,14 +52,22 @@ class Callbacks:
         self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table | None = None
     ) -> PhaseOutcome:
         """Put one phase to the owner of ``dev`` and carry out what the table says about the outcome."""
+        self._say_called(dev, phase)
+        return await self._decide(dev, phase, state, budget, table or self.table)
+
+    def _say_called(self, dev: PciDev, phase: Phase) -> None:
         self.kernel.printk(
             DEBUG, f"{dev.prefix}xen_pciback: {_NAME[phase]}(bus:{dev.sbdf.bus:x},devfn:{dev.sbdf.devfn:x})"
         )
+
+    async def _decide(
+        self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table
+    ) -> PhaseOutcome:
         psdev = self.pciback.slots.get(dev.sbdf)
         situation, answer = Situation.NOT_ASSIGNED, 0
         if psdev is not None:
             situation, answer = await ask(psdev, phase, state, budget, self.grace_ns)
-        decision = decide(table or self.table, situation, phase)
+        decision = decide(table, situation, phase)
         await self._act(dev, psdev, decision)
         return PhaseOutcome(situation, decision, answer if decision.result is None else int(decision.result))
 
@@ -106,6 +114,10 @@ class Callbacks:
         await self._callback(dev, Phase.RESUME, ChannelState.NORMAL)
 
     async def _callback(self, dev: PciDev, phase: Phase, state: ChannelState) -> int:
-        """One callback; each phase has its own 300 seconds, and with D1 all of dom0 waits meanwhile."""
-        async with self.pciback.aer_locks():
-            return (await self.decide_phase(dev, phase, state, self.budget())).vote
+        """One callback; each phase has its own 300 seconds, and with D1 all of dom0 waits meanwhile (ORD-4)."""
+        self._say_called(dev, phase)
+        self.kernel.trace("pciback.call", dev.name, phase, int(state))
+        async with self.pciback.assignments:
+            vote = (await self._decide(dev, phase, state, self.budget(), self.table)).vote
+        self.kernel.trace("pciback.return", dev.name, phase, vote)
+        return vote

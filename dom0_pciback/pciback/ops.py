@@ -18,16 +18,22 @@ Result = tuple[int, int]
 
 
 class OpWorker:
-    """Serves the ``op`` slot of one guest: one request at a time, from a private copy (XSA-155, X11)."""
+    """Serves the ``op`` slot of one guest: one request at a time, from a private copy (XSA-155, X11).
 
-    __slots__ = ("channel", "events", "kernel", "lookup", "served", "serves_abandoned")
+    ``serve_abandoned`` (defect D6): the first request of a run is executed even if the frontend has taken it
+    back meanwhile (BE-2); without it such a request is left alone (H6).
+    """
 
-    def __init__(self, kernel: Kernel, channel: Channel, lookup: Lookup, name: str) -> None:
+    __slots__ = ("channel", "events", "kernel", "lookup", "serve_abandoned", "served")
+
+    def __init__(
+        self, kernel: Kernel, channel: Channel, lookup: Lookup, name: str, *, serve_abandoned: bool = False
+    ) -> None:
         self.kernel = kernel
         self.channel = channel
         self.lookup = lookup
+        self.serve_abandoned = serve_abandoned
         self.served = 0
-        self.serves_abandoned = False  # D6
         self.events = BackendEvents(kernel, channel, lambda: kernel.schedule(self._do_op), name)
 
     def _do_op(self) -> None:
@@ -46,7 +52,7 @@ class OpWorker:
 
     def _do_one_op(self) -> None:
         page = self.channel.page
-        if not page.data[0] & 1 << PCIF_ACTIVE and not self.serves_abandoned:
+        if not page.data[0] & 1 << PCIF_ACTIVE and not self.serve_abandoned:
             return  # the frontend has given it up meanwhile (H6)
         op = page.op()
         psdev = self.lookup(op.domain, op.bus, op.devfn)
@@ -68,7 +74,8 @@ class OpWorker:
         return psdev.conf.write(op.offset, op.size, op.value), op.value
 
     def _enable_msi(self, psdev: PcistubDevice, op: Op) -> Result:
-        error = EALREADY if psdev.msi_enabled else psdev.enable_msi()
+        # What counts is dom0's view, which does not follow a reset of the link: a guest disables first (BE-12).
+        error = EALREADY if psdev.msi_enabled or psdev.msi_image else psdev.enable_msi()
         if error:
             self._warn(psdev, f"error enabling MSI for guest {psdev.domid}: err {-error}")
             return PciErr.OP_FAILED, 0

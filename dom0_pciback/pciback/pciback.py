@@ -21,7 +21,7 @@ from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
-from kernel_stub.sync import Lock, Locks, Mutex, WaitQueue
+from kernel_stub.sync import Mutex, NoLock, RwSem, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
@@ -47,8 +47,9 @@ class Pciback:
         self.slots: dict[Sbdf, PcistubDevice] = {}
         self.guests: dict[int, XenPcibkDevice] = {}
         self.progress = WaitQueue(kernel, "a guest to stop")
-        self.reset_lock: Callable[[PciDev], Lock] = lambda dev: dev.device_lock  # Resets has the real ones
-        self.pcistub_sem = Mutex(kernel, "pcistub_sem")  # one for all guests; nobody takes it without D1
+        # D1: one lock for all guests, held while one of them is asked and while a device is put back
+        self.assignments: RwSem | NoLock = RwSem(kernel, "pcistub_sem") if profile.has(Defect.D1) else NoLock()
+        self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.quirks: list[Quirk] = []  # heads of the quirk list, in the order in which they were added
         self.names: dict[int, str] = {}
         self._number = 0
@@ -106,11 +107,19 @@ class Pciback:
         psdev = PcistubDevice(self.core, dev, self._number, hardened=self.profile.hardened)
         self._number += 1
         self.slots[dev.sbdf] = psdev
+        if self.profile.has(Defect.D5):
+            self._forget_waiters()
         self._enable_bridges(dev)
         await reset_function_locked(self.core, dev)
         psdev.restore_seized()
         self.kernel.trace("pciback.seize", dev.name)
         return 0
+
+    def _forget_waiters(self) -> None:
+        """``init_waitqueue_head`` of the one queue of all guests, under those who sleep on it."""
+        for pdev in self.guests.values():
+            if pdev.worker is not None:
+                pdev.worker.events.answered.reinitialise()
 
     def _enable_bridges(self, dev: PciDev) -> None:
         """What ``pci_enable_device`` does to the bridges above; ``hardened`` has a restore bring it back (H18)."""
@@ -139,22 +148,20 @@ class Pciback:
         waits for an operator's reset; one whose reset fails becomes faulty (D25).
         """
         failed = ""
-        async with psdev.dev.device_lock, self.aer_locks():
+        async with psdev.dev.device_lock, self.assignments:
             if not (psdev.clean or psdev.faulty or stub_resets):
                 offered = has_reset_method(self.core, psdev.dev)
                 rc, _ = await reset_function_locked(self.core, psdev.dev)
                 failed = f"reset failed ({rc})" if rc and offered else ""
                 psdev.restore_seized()
+            if not self.profile.hardened:
+                psdev.say_interrupt_off()
             psdev.disable_msi()
             self._drop_quirks(psdev)
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
         if failed and not self.profile.has(Defect.D25):
             await self.mark_faulty(psdev, failed)
         self.progress.wake_all()  # who waits to have it may have it
-
-    def aer_locks(self, *more: Lock) -> Locks:
-        """What is held while a guest is asked and while a device is put back: nothing, or one lock for all (D1)."""
-        return Locks([*more, self.pcistub_sem] if self.profile.has(Defect.D1) else list(more))
 
     # -- quirks --------------------------------------------------------------------------------
     def add_quirk(self, text: str) -> None:
@@ -203,15 +210,15 @@ class Pciback:
         self.core.printk(DEBUG, self.core.devices[sbdf], f"xen_pciback: {text}")
 
     def resolve(self, domid: int, devfn: int) -> Sbdf | None:
-        """Machine address of a guest's device."""
+        """Machine address of a guest's device, which is named by its ``Sbdf.number`` in the guest."""
         pdev = self.guests.get(domid)
-        return pdev.vbus.lookup(0, 0, devfn) if pdev is not None else None
+        return pdev.vbus.lookup(devfn >> 16, devfn >> 8 & 0xFF, devfn & 0xFF) if pdev is not None else None
 
     def guest_devfn(self, sbdf: Sbdf) -> int | None:
-        """The devfn under which its guest knows a device."""
+        """The ``Sbdf.number`` under which its guest knows a device: the devfn on a virtual bus."""
         psdev = self.slots.get(sbdf)
         address = psdev.pdev.vbus.guest_address(sbdf) if psdev is not None and psdev.pdev is not None else None
-        return address[2] if address is not None else None
+        return address[0] << 16 | address[1] << 8 | address[2] if address is not None else None
 
     def owned_by(self, dev: PciDev, domid: int | None) -> bool:
         """``dev`` belongs to ``domid`` or to nobody, as ports do; what dom0 drives itself is dom0's."""

@@ -29,6 +29,7 @@ from dom0_pciback.pciback.profile import Defect, Situation
 from dom0_pciback.pciback.resets import Resets
 from dom0_pciback.pciback.restore import check, clear_all_status
 from kernel_stub.kernel import DEBUG, INFO, WARNING
+from kernel_stub.sync import NoLock
 from protocol.ers import ChannelState, ErsResult, Phase, merge, result_name
 from protocol.layout_aer import AER
 
@@ -306,8 +307,8 @@ class HardenedRecovery:
         bystander = source is not None and dev is not source
         table = self.callbacks.bystander_table if bystander else self.callbacks.table
         # D23: whoever seizes or resets the function holds its lock, and the whole recovery waits for that.
-        stalled = (dev.device_lock,) if self.pciback.profile.has(Defect.D23) else ()
-        async with self.pciback.aer_locks(*stalled):
+        stalled = dev.device_lock if self.pciback.profile.has(Defect.D23) else NoLock()
+        async with stalled, self.pciback.assignments:
             outcome = await self.callbacks.decide_phase(dev, phase, state, group.budget, table)
         if outcome.decision.kill or outcome.situation is Situation.GUEST_DEAD:
             group.status = ErsResult.DISCONNECT

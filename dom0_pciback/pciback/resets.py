@@ -18,7 +18,24 @@ from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.restore import live_image, restore
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import DEBUG
-from kernel_stub.sync import Locks, Mutex
+from kernel_stub.sync import Mutex
+
+
+class Locks:
+    """Several locks taken in order and given back in reverse, as ``async with``."""
+
+    __slots__ = ("locks",)
+
+    def __init__(self, locks: list[Mutex]) -> None:
+        self.locks = locks
+
+    async def __aenter__(self) -> None:
+        for lock in self.locks:
+            await lock.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        for lock in reversed(self.locks):
+            lock.release()
 
 
 class Resets:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.state import SavedState, Values, restore_state, save_state
-from dom0_pciback.pciback.conf_space import ConfSpace, Resource
-from kernel_stub.kernel import WARNING
+from dom0_pciback.pciback.conf_field import NO_RESOURCE, Resource
+from dom0_pciback.pciback.conf_space import ConfSpace
+from kernel_stub.kernel import DEBUG, WARNING
 from protocol.layout_header import COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, HEADER, bar_offset
 from protocol.layout_msi import MSI, MSI_FLAGS_ENABLE
 from protocol.layout_pm import PM, PM_CTRL_STATE_MASK
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 COMMAND_MEMORY_IO = COMMAND_IO | COMMAND_MEMORY
 BARS = {0: 6, 1: 2}  # by header type
+BAR_IO, BAR_64BIT = 0x1, 0x4
 FIRST_GSI = 16  # gsi of the first device; the others follow in order of seizure
 FIRST_PIRQ = 54
 WARN_BURST = 10  # warnings that a guest can provoke, per assignment
@@ -29,13 +31,18 @@ ENXIO, ENODEV = 6, 19
 
 
 class HostAccess:
-    """``ConfigAccess`` of the virtual configuration space: one device through dom0's PCI core."""
+    """``ConfigAccess`` of the virtual configuration space: one device through dom0's PCI core.
 
-    __slots__ = ("_read", "_sbdf", "_write", "core", "dev")
+    ``verbose``: the debug line of ``__pci_set_master``, which a guest can provoke as often as it likes.
+    """
 
-    def __init__(self, core: PciCore, dev: PciDev) -> None:
+    __slots__ = ("_read", "_sbdf", "_write", "core", "decoding", "dev", "verbose")
+
+    def __init__(self, core: PciCore, dev: PciDev, *, verbose: bool) -> None:
         self.core = core
         self.dev = dev
+        self.verbose = verbose
+        self.decoding = COMMAND_MEMORY_IO
         self._sbdf = dev.sbdf
         self._read = core.hierarchy.read
         self._write = core.hierarchy.write
@@ -49,8 +56,8 @@ class HostAccess:
         self._write(self._sbdf, offset, size, value)
 
     def enable_device(self) -> int:
-        """``pci_enable_device``: both decodings, as dom0's resources say."""
-        self.core.update(self.dev, HEADER.COMMAND, 2, 0, COMMAND_MEMORY_IO)
+        """``pci_enable_device``: the decodings for which dom0 has resources (6.3)."""
+        self.core.update(self.dev, HEADER.COMMAND, 2, 0, self.decoding)
         return 0
 
     def disable_device(self) -> None:
@@ -59,6 +66,9 @@ class HostAccess:
 
     def set_master(self, on: bool) -> None:
         """``pci_set_master`` or ``pci_clear_master``."""
+        changed = bool(self.read(HEADER.COMMAND, 2) & COMMAND_MASTER) != on
+        if changed and self.verbose:
+            self.core.printk(DEBUG, self.dev, f"{'en' if on else 'dis'}abling bus mastering")
         self.core.update(self.dev, HEADER.COMMAND, 2, COMMAND_MASTER, COMMAND_MASTER if on else 0)
 
     def set_power_state(self, state: int) -> int:
@@ -93,12 +103,14 @@ class PcistubDevice:
         self.faulty = ""
         self.leaked = False  # a gsi look-up has kept a reference (D13)
         self.warnings = 0
-        self.access = HostAccess(core, dev)
+        self.access = HostAccess(core, dev, verbose=not hardened)
         self.seized: SavedState = save_state(core, dev)
         self.msi_image: Values = ()
+        resources = read_resources(core, dev)
+        self.access.decoding = _decoding(resources)
         self.conf = ConfSpace(
             self.access,
-            resources=read_resources(core, dev),
+            resources=resources,
             irq=self.gsi,
             hardened=hardened,
             warn=lambda text: core.printk(WARNING, dev, text),
@@ -133,6 +145,13 @@ class PcistubDevice:
         if self.msi_enabled:
             self.core.update(self.dev, self.dev.msi + MSI.FLAGS, 2, MSI_FLAGS_ENABLE, 0)
 
+    def say_interrupt_off(self) -> None:
+        """``xen_pcibk_reset_device``: the shared interrupt is no longer acknowledged for the guest (6.8)."""
+        if self.conf.enable_intx:
+            for irq, what in ((self.gsi, "enable-> disable"), (0, "disabled")):
+                text = f"xen_pciback: xen-pciback[{self.dev.name}]: #{irq} on  {what}"
+                self.core.printk(DEBUG, self.dev, text)
+
     def may_warn(self) -> bool:
         """One more warning that the guest provoked: False once it has had its share."""
         self.warnings += 1
@@ -151,20 +170,34 @@ class PcistubDevice:
         self.warnings = 0
 
 
+def _decoding(resources: tuple[Resource, ...]) -> int:
+    """Command bits that ``pci_enable_resources`` sets."""
+    kinds = {COMMAND_IO if resource.is_io else COMMAND_MEMORY for resource in resources if resource.usable}
+    return sum(kinds)
+
+
 def read_resources(core: PciCore, dev: PciDev) -> tuple[Resource, ...]:
     """The BARs of a device, sized as ``pci_read_bases`` does; decoding is off meanwhile."""
     command = core.read(dev, HEADER.COMMAND, 2)
     core.write(dev, HEADER.COMMAND, 2, command & ~COMMAND_MEMORY_IO)
-    found = tuple(_read_bar(core, dev, bar_offset(index)) for index in range(BARS[dev.header_type]))
+    registers = [_size_register(core, dev, bar_offset(index)) for index in range(BARS[dev.header_type])]
     core.write(dev, HEADER.COMMAND, 2, command)
-    return found
+    found: list[Resource] = []
+    for index, (value, sizing) in enumerate(registers):
+        if found and found[-1].is_64bit:
+            found.append(NO_RESOURCE)  # the upper half of the one before
+            continue
+        flags = value & (0x3 if value & BAR_IO else 0xF)
+        high, high_sizing = registers[index + 1] if flags & 7 == BAR_64BIT else (0, 0)
+        mask = high_sizing << 32 | sizing & ~flags
+        found.append(Resource(high << 32 | value & ~flags, mask & -mask, flags))
+    return tuple(found)
 
 
-def _read_bar(core: PciCore, dev: PciDev, offset: int) -> Resource:
+def _size_register(core: PciCore, dev: PciDev, offset: int) -> tuple[int, int]:
+    """A base address register, and what it answers to all ones."""
     value = core.read(dev, offset, 4)
     core.write(dev, offset, 4, 0xFFFFFFFF)
     sizing = core.read(dev, offset, 4)
     core.write(dev, offset, 4, value)
-    mask = 0x3 if value & 1 else 0xF
-    size = -(sizing & ~mask) & 0xFFFFFFFF
-    return Resource(value & ~mask, size, value & mask)
+    return value, sizing

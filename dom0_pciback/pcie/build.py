@@ -11,7 +11,7 @@ from dom0_pciback.pcie import image
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Fabric, Function
 from dom0_pciback.pcie.port import PORTS, Port, RootPort
-from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_MHRC
+from protocol.layout_aer import AER, AER_CAP_ECRC_CAPABLE, AER_CAP_ECRC_CHKE, AER_CAP_ECRC_GENE, AER_CAP_MHRC
 from protocol.layout_dpc import DPC, dpc_capabilities
 from protocol.layout_header import (
     BRIDGE_CTL_SERR,
@@ -100,7 +100,10 @@ def _compose(function: Function, multifunction: bool) -> dict[type[Layout], int]
     for layout, offset in ((HEADER, 0), (header, 0), *placed):
         config.add(layout, offset, spec.kind, values.get(layout, {}))
     config.add_capabilities(placed)
-    return dict(placed)
+    at = dict(placed)
+    if AER in at and not spec.ecrc:
+        config.restrict(at[AER] + AER.CAP, 4, AER_CAP_ECRC_GENE | AER_CAP_ECRC_CHKE)
+    return at
 
 
 def _placed(spec: FunctionSpec) -> list[tuple[type[Layout], int]]:

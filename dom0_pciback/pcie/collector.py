@@ -53,7 +53,7 @@ class AerInterrupt:
 
 
 class EventCollector(Function):
-    """A Root Complex Event Collector. ``rcec`` is the offset of its Endpoint Association capability."""
+    """A Root Complex Event Collector. ``rcec`` is the offset of its Endpoint Association capability, 0 without it."""
 
     __slots__ = ("aer_interrupt", "rcec")
 
@@ -64,7 +64,7 @@ class EventCollector(Function):
 
     def collects_from(self, function: Function) -> bool:
         """Is ``function`` an integrated endpoint that reports to this collector (3.9)?"""
-        if function.kind != "rciep" or function.sbdf.segment != self.sbdf.segment:
+        if not self.rcec or function.kind != "rciep" or function.sbdf.segment != self.sbdf.segment:
             return False
         if function.sbdf.bus == self.sbdf.bus:
             return bool(self.config.peek(self.rcec + RCEC.BITMAP, 4) >> function.sbdf.device & 1)

@@ -115,7 +115,8 @@ class ConfigSpace:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Store the writable bits, clear the write-one-to-clear bits, then call the dword's hook."""
-        check_access(offset, size)
+        if size not in ALL_ONES or offset & size - 1 or not 0 <= offset < CONFIG_SIZE:
+            check_access(offset, size)
         value &= ALL_ONES[size]
         view, index = self._views[size], offset // size
         old = view[index]

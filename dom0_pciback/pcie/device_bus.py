@@ -20,10 +20,11 @@ from protocol.layout_msi import MSI_FLAGS_ENABLE
 from protocol.ports import Link
 
 COMPLETION_TIMEOUT = 2_000 * MS  # a DMA read that the guest's memory does not answer is aborted
+BARS = range(6)
 SIZES = (1, 2, 4, 8)  # bytes of one access to a register
 MSI_CONTROL = 2  # offset of Message Control in the capability
 
-Resolve = Callable[[int, int], Sbdf | None]  # domain, virtual devfn -> machine address
+Resolve = Callable[[int, int], Sbdf | None]  # domain, its number for a function -> machine address
 GuestDevfn = Callable[[Sbdf], int | None]
 
 
@@ -31,11 +32,15 @@ class DeviceBus:
     """All device models of a host and one link per domain.
 
     ``resolve`` and ``guest_devfn`` translate between a guest's addresses and the machine's; pciback sets them.
+    ``keeps_mappings``: a guest's processors reach a BAR for as long as pciback says that it is theirs; the IOMMU
+    stands in the way of DMA alone (profile ``linux``).
     """
 
-    def __init__(self, kernel: Kernel, hierarchy: Hierarchy, iommu: Iommu) -> None:
+    def __init__(self, kernel: Kernel, hierarchy: Hierarchy, iommu: Iommu, *, keeps_mappings: bool = False) -> None:
         self.kernel = kernel
         self.iommu = iommu
+        self.keeps_mappings = keeps_mappings
+        self._profile = hierarchy.profile
         self.functions = hierarchy.functions
         self.resolve: Resolve = lambda domid, devfn: None
         self.guest_devfn: GuestDevfn = lambda sbdf: None
@@ -86,9 +91,11 @@ class DeviceBus:
         """Who decodes this request of ``domid``."""
         sbdf = self.resolve(domid, devfn)
         function = self.functions.get(sbdf) if sbdf is not None else None
-        if function is None or sbdf is None or self.iommu.owner(sbdf) != domid:
+        if function is None or sbdf is None:
             return None
-        if bar != 0 or not function.memory_enabled(bar):
+        if self.iommu.owner(sbdf) != domid and not self.keeps_mappings:
+            return None
+        if bar not in BARS or not function.memory_enabled(bar):
             return None
         return self.models.get(sbdf)
 
@@ -96,7 +103,9 @@ class DeviceBus:
         if size not in SIZES:  # no processor can ask this; the answer would fit no message
             raise RpcError(f"mmio_read of {size} bytes")
         model = self._target(domid, devfn, bar)
-        return model.mmio_read(bar, offset, size) if model is not None else (1 << 8 * size) - 1
+        if model is None:
+            return 0 if self._profile.unclaimed_reads_zero else (1 << 8 * size) - 1
+        return model.mmio_read(bar, offset, size)
 
     def _mmio_write(self, domid: int, devfn: int, bar: int, offset: int, size: int, value: int) -> None:
         model = self._target(domid, devfn, bar)

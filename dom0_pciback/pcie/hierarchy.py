@@ -192,7 +192,7 @@ class Hierarchy:
                 f"{sbdf}: reserved error bits: correctable {correctable_bits & ~COR_ALL:#x}, "
                 f"uncorrectable {uncorrectable_bits & ~UNCOR_ALL:#x}"
             )
-        if len(header) != 4 or any(not 0 <= dword <= 0xFFFFFFFF for dword in header):
+        if header is not errors.NO_HEADER and (len(header) != 4 or not all(0 <= dword < 1 << 32 for dword in header)):
             raise ValueError(f"{sbdf}: the TLP header is four dwords of 32 bits")
         for number, _ in bits_of("correctable", correctable_bits):
             errors.detect_correctable(function, number)

@@ -28,7 +28,8 @@ class HardwareProfile:
     ``command_completed``: every write of Slot Control sets Slot Status bit 4 (4.4);
     ``idle_link_shows_capability``: a root port whose link carries nothing shows the link's capability until
     something wakes it (4.5); ``dll_active_needs_hotplug``: Data Link Layer Link Active is shown only while
-    the operating system serves the slot (README finding 35).
+    the operating system serves the slot (README finding 35);
+    ``unclaimed_reads_zero``: a memory read that nobody answers gives zeros (xen-pci-errata.md 4.2, ``mmio4``).
     """
 
     name: str
@@ -46,6 +47,7 @@ class HardwareProfile:
     command_completed: bool = False
     idle_link_shows_capability: bool = False
     dll_active_needs_hotplug: bool = False
+    unclaimed_reads_zero: bool = False
 
 
 SPEC = HardwareProfile("spec")
@@ -64,6 +66,7 @@ QEMU_11_1 = HardwareProfile(
     command_completed=True,
     idle_link_shows_capability=True,
     dll_active_needs_hotplug=True,
+    unclaimed_reads_zero=True,
 )
 QEMU_7_2 = replace(QEMU_11_1, name="qemu-7.2", serr_gate=True, masked_by_default=False)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from protocol.cper import PcieSection, Valid, pack_pcie
 from protocol.ids import Sbdf
 from tests.dom0_pciback.pciback.host import CARD, CARD_1, SPARE, Host, make_host
 
@@ -51,6 +52,16 @@ def test_a_correctable_error_disturbs_nobody(host: Host) -> None:
     assert host.ctl("dom0", "stats", CARD)["aer_dev_correctable"].startswith("RxErr 1")
 
 
+def test_ghes_takes_a_record_in_hex(host: Host) -> None:
+    section = PcieSection(
+        Valid.DEVICE_ID | Valid.AER_INFO, Sbdf.parse(CARD), 0, 0, 0, 0, 0, 0, aer_info=bytes(16) + b"\1" + bytes(79)
+    )
+    assert host.ctl("dom0", "ghes", pack_pcie(section).hex(), "corrected") == 1
+    host.settle(1_000)
+    assert host.ctl("dom0", "stats", CARD)["aer_dev_correctable"].startswith("RxErr 1")
+    assert host.ctl("dom0", "ghes", pack_pcie(section._replace(valid=0)).hex()) == 0
+
+
 def test_inject_repeat_waits_for_each_recovery(host: Host) -> None:
     assert host.ctl("dom0", "inject-repeat", CARD, 0, COMP_ABORT, 3) == 3
 
@@ -89,7 +100,8 @@ def test_8_2_channel_stats_count_what_a_guest_did(host: Host) -> None:
         ("inject", "nonsense", 0, 0), ("inject", "0000:09:00.0", 0, 0), ("inject", CARD, 0, 0, [1, 2, 3, 4], 5),
         ("inject-repeat", CARD, 0, 0), ("inject-repeat", CARD, 0, 0, "many"), ("touch",), ("touch", 7), ("touch", "x"),
         ("stats", "x"), ("stats",), ("config", None), ("aer-inject", 5, "f"), ("aer-inject", "AER\nNONSENSE 1\n", "f"),
-        ("aer-inject", "text"), ("no-such-verb",), ("__init__",),
+        ("aer-inject", "text"), ("ghes",), ("ghes", "zz"), ("ghes", "00" * 19),
+        ("ghes", "00" * 208, "severe"), ("no-such-verb",), ("__init__",),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_refused_and_dom0_lives_on(host: Host, request_: tuple[Any, ...]) -> None:

@@ -48,6 +48,12 @@ class FakeDev:
         self.vendor, self.device = 0x1234, 0x5678
         self.driver: PciDriver | None = None
 
+    async def read_config(self, offset: int, size: int) -> int:
+        return 0
+
+    async def write_config(self, offset: int, size: int, value: int) -> None:
+        assert (value, size) in ((0, 4), (0xFFFFFFFF, 4)), "a guest sizes and puts back"
+
     async def identify(self) -> bool:
         return True
 

@@ -6,7 +6,7 @@ import pytest
 
 from kernel_stub.kernel import MS
 from protocol.ers import Phase
-from protocol.sharedinfo import PciErr, PciOp
+from protocol.sharedinfo import PCIB_ACTIVE, PciErr, PciOp
 from tests.dom0_pciback.pciback.pair import DEVFN, ID, Answering, Pair
 
 EINVAL = 22
@@ -131,16 +131,16 @@ def test_fe_1_with_d7_the_request_waits_for_the_next_event() -> None:
     assert pair.front.drivers[DEVFN].calls == ["error_detected(1)"]  # type: ignore[attr-defined]
 
 
-def test_i3_a_handler_may_use_configuration_space(pair: Pair) -> None:
+def test_fe_11_i3_a_handler_may_use_configuration_space(pair: Pair) -> None:
     driver = pair.front.bind(DEVFN, Answering())
-    seen: list[int] = []
+    seen: list[tuple[int, bool]] = []
 
     async def look() -> None:
-        seen.append(await pair.front.ops.read(DEVFN, 0, 4))
+        seen.append((await pair.front.ops.read(DEVFN, 0, 4), pair.front.page.test_bit(PCIB_ACTIVE)))
 
     driver.inside = look
     assert pair.recover(Phase.ERROR_DETECTED, Phase.MMIO_ENABLED, Phase.RESUME) == [2, 5, 1]
-    assert seen == [ID] * 3
+    assert seen == [(ID, True)] * 3, "served while the AER request is there"
     pair.rest()
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from domu_pcifront.pcifront import parse_vdev
 from protocol.topology import GuestSpec
-from protocol.xenbus import backend_dir
+from protocol.xenbus import backend_dir, parse_vdev
 from tests.dom0_pciback.pciback.host import CARD, CARD_1, SPARE, Host, assign, make_host
 
 
@@ -165,4 +164,4 @@ def test_a_lost_channel_makes_operations_fail_and_not_hang(host: Host) -> None:
     ("text", "devfn"), [("0000:00:00.00", 0), ("0000:00:01.00", 8), ("0000:00:1f.07", 0xFF), ("0000:00:01.3", 11)]
 )
 def test_2_2_vdev_has_two_digits_for_the_function(text: str, devfn: int) -> None:
-    assert parse_vdev(text) == devfn
+    assert parse_vdev(text).number == devfn

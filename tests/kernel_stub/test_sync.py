@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kernel_stub.kernel import MS, Kernel
-from kernel_stub.sync import Future, Mutex, WaitQueue, Work
+from kernel_stub.sync import Future, Mutex, NoLock, ReadersLock, RwSem, StealableMutex, WaitQueue, Work
 from tests.kernel_stub.world import World
 
 
@@ -153,6 +153,80 @@ def test_mutex_cannot_be_overtaken_between_release_and_hand_over(world: World, k
     assert seen == ["greedy", "modest", "greedy", "greedy"]
 
 
+# -- StealableMutex (linux-aer-errata.md 6.2) ----------------------------------------------------
+class Struggle:
+    """``greedy`` takes the lock three times, asleep while it holds it; ``modest`` wants it once."""
+
+    def __init__(self, world: World, kernel: Kernel, *, realtime: str = "") -> None:
+        self.lock = StealableMutex(kernel, "lock")
+        self.kernel = kernel
+        self.seen: list[str] = []
+        kernel.spawn(self.take("greedy", 3), "greedy", realtime=realtime == "greedy")
+        kernel.spawn(self.take("modest", 1), "modest", realtime=realtime == "modest")
+        world.settle(100)
+
+    async def take(self, name: str, times: int) -> None:
+        for _ in range(times):
+            async with self.lock:
+                self.seen.append(f"{name}+")
+                await self.kernel.sleep(MS)
+            self.seen.append(f"{name}-")
+
+
+def test_a_released_lock_is_stolen_once_and_then_promised(world: World, kernel: Kernel) -> None:
+    struggle = Struggle(world, kernel)
+    assert struggle.seen == ["greedy+", "greedy-", "greedy+", "greedy-", "modest+", "modest-", "greedy+", "greedy-"]
+    assert struggle.lock.owner is None
+    assert not struggle.lock.waiters
+
+
+def test_a_waiter_on_another_processor_may_get_it_at_once(world: World, kernel: Kernel) -> None:
+    kernel.choose = lambda label, ways: int("gets lock at once" in label)
+    assert Struggle(world, kernel).seen[:4] == ["greedy+", "greedy-", "modest+", "modest-"]
+
+
+def test_an_interrupt_thread_runs_before_the_task_that_woke_it(world: World, kernel: Kernel) -> None:
+    seen = Struggle(world, kernel, realtime="modest").seen
+    assert seen[:3] == ["greedy+", "modest+", "greedy-"]
+
+
+def test_a_lock_is_not_given_to_a_task_that_is_gone(world: World, kernel: Kernel) -> None:
+    lock = StealableMutex(kernel, "lock")
+    seen: list[str] = []
+
+    async def hold(name: str, ms: int) -> None:
+        async with lock:
+            seen.append(name)
+            await kernel.sleep(ms * MS)
+
+    kernel.spawn(hold("first", 2), "first")
+    dead = kernel.spawn(hold("dead", 1), "dead")
+    kernel.spawn(hold("third", 1), "third")
+    kernel.run()
+    dead.done = True
+    world.settle(50)
+    assert seen == ["first", "third"]
+
+
+def test_readers_are_waited_for_and_never_wait(world: World, kernel: Kernel) -> None:
+    lock, seen = ReadersLock(kernel, "bus_sem"), []
+    lock.down_read()
+    lock.down_read()
+
+    async def write() -> None:
+        await lock.down_write()
+        seen.append("written")
+
+    kernel.spawn(write(), "writer")
+    kernel.run()
+    lock.up_read()
+    kernel.run()
+    assert not seen
+    lock.up_read()
+    kernel.run()
+    assert seen == ["written"]
+
+
 def test_double_acquisition_is_found_at_once(world: World, kernel: Kernel) -> None:
     lock = Mutex(kernel, "dev_lock")
 
@@ -276,3 +350,91 @@ def test_work_that_oopses_can_be_queued_again(world: World) -> None:
     work.queue()
     world.settle()
     assert len(world.traced("kernel.oops")) == 2
+
+
+# -- what the profile linux needs ------------------------------------------------------------------
+def test_a_queue_that_is_initialised_anew_wakes_its_old_sleepers_at_their_deadline_only(
+    world: World, kernel: Kernel
+) -> None:
+    queue = WaitQueue(kernel, "reply")
+    woken: list[tuple[str, int, bool]] = []
+
+    async def sleeper(name: str) -> None:
+        result = await queue.wait(100 * MS)
+        woken.append((name, kernel.now(), result))
+
+    kernel.spawn(sleeper("old"), "old")
+    world.settle()
+    queue.reinitialise()
+    kernel.spawn(sleeper("new"), "new")
+    world.settle()
+    queue.wake_all()
+    world.settle()
+    assert woken == [("new", 0, True)]
+    world.settle(200)
+    assert woken[1:] == [("old", 100 * MS, False)]
+
+
+def conversation(kernel: Kernel, lock: RwSem | StealableMutex, name: str, order: list[str]) -> None:
+    """Three phases under one lock, the first of them longer, as an interrupt thread holds them."""
+
+    async def talk() -> None:
+        for phase in ("6", "8", "7"):
+            async with lock:
+                order.append(f"{phase}({name})")
+                await kernel.sleep(500 * MS if phase == "6" else MS)
+
+    kernel.spawn(talk(), name, realtime=True)
+
+
+def test_ord_2_phases_of_two_interrupt_threads_alternate(world: World, kernel: Kernel) -> None:
+    """As recorded in two-devices-both."""
+    order: list[str] = []
+    lock = RwSem(kernel, "pcistub_sem")
+    conversation(kernel, lock, "a", order)
+    conversation(kernel, lock, "b", order)
+    world.settle(5_000)
+    assert order == ["6(a)", "6(b)", "8(b)", "8(a)", "7(a)", "7(b)"]
+
+
+def test_a_mutex_promises_an_interrupt_thread_nothing_before_it_was_woken_in_vain(world: World, kernel: Kernel) -> None:
+    order: list[str] = []
+    lock = StealableMutex(kernel, "device_lock")
+    conversation(kernel, lock, "a", order)
+    conversation(kernel, lock, "b", order)
+    world.settle(5_000)
+    assert order[:3] == ["6(a)", "8(a)", "6(b)"]
+
+
+def test_no_lock_lets_everybody_in(world: World, kernel: Kernel) -> None:
+    inside: list[str] = []
+
+    async def enter(name: str) -> None:
+        async with lock:
+            inside.append(name)
+            await kernel.sleep(MS)
+
+    lock = NoLock()
+    for name in ("a", "b"):
+        kernel.spawn(enter(name), name)
+    world.settle()
+    assert inside == ["a", "b"]
+
+
+def test_a_task_that_dies_keeps_its_locks_and_nobody_else_dies(world: World, kernel: Kernel) -> None:
+    lock = Mutex(kernel, "device_lock")
+
+    async def fail() -> None:
+        async with lock:
+            await kernel.die("unable to handle page fault")
+
+    async def wait() -> None:
+        async with lock:
+            raise AssertionError("the lock was free")
+
+    dead = kernel.spawn(fail(), "irq")
+    waiter = kernel.spawn(wait(), "waiter")
+    world.settle(1_000)
+    assert (dead.done, waiter.done) == (False, False)
+    assert str(dead) == "<task irq waiting for nothing, it has died>"
+    assert str(waiter) == "<task waiter waiting for device_lock held by irq>"

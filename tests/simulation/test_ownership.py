@@ -25,3 +25,13 @@ def test_h19_a_device_without_reporting_is_well(boot: BootSpec) -> None:
     assert rig.xl("destroy", "a")[0] == 0
     rig.settle()
     assert rig.clean("01:00.0")
+
+
+@pytest.mark.parametrize("uncor", [COMP_ABORT, MALF_TLP])
+def test_3_10_an_error_that_the_firmware_reports_is_recovered_from(uncor: int) -> None:
+    rig = Rig(one_port(guest("a", "01:00.0"), boot=BootSpec(firmware_first=True))).inject("01:00.0", uncor).settle()
+    assert rig.records("aer.irq") == []
+    assert rig.verdicts() == ["successful"]
+    assert rig.same("01:00.0")
+    assert any("aer_uncor_severity" in text for text in rig.log())
+    rig.check()

@@ -88,6 +88,15 @@ def test_processes_and_virtual_time_write_the_same_journal(name: str) -> None:
     assert differences(reference(name), in_processes(scenario(name))) == []
 
 
+def test_passthrough_is_alike_in_both_worlds() -> None:
+    """Everything that the scenario does to a guest, with its device at the machine's own address."""
+    script = scenario("one-nic")
+    script.host.passthrough = True
+    left = simulated(script)
+    assert any(item["label"] == "driver.callback" and item["subject"] == "0000:01:00.0" for item in left)
+    assert differences(left, in_processes(script)) == []
+
+
 @pytest.mark.parametrize("failure", ["raise", "exit", "spin", "hang", "panic"])
 def test_broken_guests_end_alike_in_both_worlds(failure: str, tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("protocol", "kernel_stub", "hypervisor_stub", "dom0_pciback", "domu_pcifront", "xenaer")
 FOLDERS = (*PACKAGES, "tests")
-RECORDINGS = ROOT / "tests" / "recorded" / "linux"  # kept as they were made
+RECORDINGS = tuple(ROOT / "tests" / "recorded" / kind for kind in ("linux", "xen"))  # kept as they were made
 PLAIN_TEXT = (".yaml", ".yml", ".md", ".toml", ".json", ".aer", ".txt")
 
 
@@ -30,8 +30,12 @@ def texts() -> tuple[str, ...]:
         found |= {path for path in (ROOT / folder).rglob("*") if path.suffix in PLAIN_TEXT}
     for folder in ("scripts", ".ci"):
         found |= {path for path in (ROOT / folder).rglob("*") if path.is_file()}
-    kept = (path for path in found if "__pycache__" not in path.parts and RECORDINGS not in path.parents)
+    kept = (path for path in found if "__pycache__" not in path.parts and not _recorded(path))
     return tuple(sorted(path.relative_to(ROOT).as_posix() for path in kept))
+
+
+def _recorded(path: Path) -> bool:
+    return any(folder in path.parents for folder in RECORDINGS)
 
 
 @cache

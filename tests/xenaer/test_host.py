@@ -43,6 +43,7 @@ MISTAKES = [
     ("missing key", "name: x\n", 1, "", ["'hierarchy' is missing"]),
     ("missing root port", TOP + "  - {devices: []}\n", 3, "hierarchy[0]", ["exactly one of root_port", "has none"]),
     ("unknown profile", NIC + "profile: hardend\n", 6, "profile", ["'hardened'", "allowed: hardened, linux"]),
+    ("passthrough is yes or no", NIC + "passthrough: vpci\n", 6, "passthrough", ["true or false", "'vpci'"]),
     ("unknown kernel", NIC + "kernel: linux-9\n", 6, "kernel", ["allowed: linux-7.2"]),
     ("unknown defect", NIC + "defects: [D1, D99]\n", 6, "defects[1]", ["D99"]),
     ("wrong type", NIC + "seed: many\n", 6, "seed", ["a whole number", "'many'"]),
@@ -78,6 +79,17 @@ MISTAKES = [
     ("assigned twice", GUEST + "      - device: nic0\n      - device: 01:00.0\n", 10,
      "guests[0].devices[1].device", ["assigned twice", "'g'"]),
     ("a port assigned", GUEST + "      - device: 00:1c.0\n", 9, "guests[0].devices[0].device", ["root_port"]),
+    ("unknown dom0 driver", TOP + "  - root_port: '00:1c.0'\n    devices: [{nic: '01:00.0', dom0_driver: e1000}]\n", 4,
+     "hierarchy[0].devices[0].dom0_driver", ["no driver 'e1000'", "did you mean 'e1000e'?"]),
+    ("devices of an integrated endpoint", TOP + "  - {rciep: '00:02.0', devices: [{nic: '01:00.0'}]}\n", 3,
+     "hierarchy[0]", ["a rciep has no devices", "allowed for: root_port"]),
+    ("register of another size", TOP + "  - {rciep: '00:02.0', registers: {command: 0x10000}}\n", 3,
+     "hierarchy[0].registers", ["command: 0x10000 has more than 16 bits"]),
+    ("unknown register", TOP + "  - {rciep: '00:02.0', registers: {comand: 1}}\n", 3,
+     "hierarchy[0].registers", ["no register 'comand'; did you mean 'command'?"]),
+    ("express device on a conventional bus",
+     TOP + "  - root_port: '00:1c.0'\n    devices: [{bridge: '01:00.0', devices: [{nic: '02:03.0'}]}]\n", 4,
+     "hierarchy[0].devices[0].devices[0].nic", ["on a conventional bus", "pcie: false"]),
     ("unknown driver", GUEST + "      - {device: nic0, driver: xnik}\n", 9,
      "guests[0].devices[0].driver", ["xnik", "xnic"]),
     ("unknown option", GUEST + "      - device: nic0\n        driver: scripted\n        options: {anwers: {}}\n", 11,
@@ -150,6 +162,15 @@ def test_good_host(tmp_path: Path) -> None:
     ]
     assert host.guests[0].devices[0].bdf == "0000:01:00.0"
     assert host.guests[0].devices[0].driver.driver == "xnic"
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"), [("", False), ("passthrough: false\n", False), ("passthrough: true\n", True)]
+)
+def test_passthrough_is_asked_for_at_the_top(tmp_path: Path, line: str, wanted: bool) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_text(GOOD + line)
+    assert load_host(path).passthrough is wanted
 
 
 @pytest.mark.parametrize("word", ["01:00.0", '"01:00.0"', "0000:01:00.0", "'01:00.0'"])

@@ -77,9 +77,13 @@ class Case:
 
 def load_case(path: Path) -> Case:
     """Read and check a case file. Raises CaseError with everything that is wrong with it."""
+    return read_case(path, read_json(path))
+
+
+def read_json(path: Path) -> Any:
+    """What a file says, of whatever kind. Raises CaseError."""
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CaseError([f"{path}: {(error.strerror or str(error)).lower()}"]) from None
     except UnicodeDecodeError as error:
@@ -88,6 +92,10 @@ def load_case(path: Path) -> Case:
         raise CaseError([f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}"]) from None
     except RecursionError:
         raise CaseError([f"{path}: not a case: nested too deeply"]) from None
+
+
+def read_case(path: Path, data: Any) -> Case:
+    """Check what a file says. Raises CaseError with everything that is wrong with it."""
     return _Reader(path, data).read()
 
 

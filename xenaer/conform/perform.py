@@ -14,6 +14,7 @@ from protocol.ports import Record
 from xenaer.conform import state
 from xenaer.conform.case import Case
 from xenaer.conform.machine import NS_PER_S, Machine
+from xenaer.conform.prepare import prepare
 from xenaer.conform.steps import (
     Continue,
     HardwareError,
@@ -136,7 +137,7 @@ class _Performance:
                 dev.reset_methods = (request.method,)
             rc, _ = await reset_function(core, dev)
         if request.said:
-            self.machine.kernel.printk(WARNING, f"{request.said} rc={-rc}")
+            self.machine.kernel.printk(WARNING, f"{request.said} rc={int(rc < 0)}")  # of the shell's echo
 
 
 def perform(machine: Machine, case: Case, choose: Choose | None = None) -> Seen:
@@ -145,7 +146,7 @@ def perform(machine: Machine, case: Case, choose: Choose | None = None) -> Seen:
     ``choose`` decides what may go either way on several processors.
     """
     preparation, injected = parse_preparation(case.preparation), parse_injected(case.injected)
-    machine.prepare(case, preparation)
+    prepare(machine, case, preparation)
     if any(isinstance(step, SoftwareError) for step in injected):
         _adopt(machine, injected)
     if choose is not None:

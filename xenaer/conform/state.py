@@ -25,7 +25,11 @@ HEADER_NAMES = ("command", "status")
 BRIDGE_NAMES = ("secondary_status", "bridge_control")
 EXP_NAMES = ("devctl", "devsta", "lnksta")
 SLOT_NAMES = ("sltctl", "sltsta")
-AER_NAMES = ("aer_unc_status", "aer_unc_mask", "aer_unc_severity", "aer_cor_status", "aer_cor_mask", "aer_cap_ctl")
+HEADER_LOG = "aer_header_log"
+AER_NAMES = (
+    *("aer_unc_status", "aer_unc_mask", "aer_unc_severity", "aer_cor_status", "aer_cor_mask", "aer_cap_ctl"),
+    HEADER_LOG,
+)
 ROOT_NAMES = ("aer_root_command", "aer_root_status", "aer_err_src_cor", "aer_err_src_uncor")
 HIDDEN = ("id", "buses", *SLOT_NAMES)
 
@@ -58,14 +62,14 @@ def _registers(core: PciCore, dev: PciDev) -> dict[str, Value]:
     if ids != ALL_ONES[4]:
         names += _names_of(dev)
     for name in names:
-        shown[name] = _value(core, dev, name)
-    if ids != ALL_ONES[4] and dev.aer:
-        shown["aer_header_log"] = [
-            f"{core.read(dev, dev.aer + AER.HEADER_LOG + 4 * index, 4):#010x}" for index in range(4)
-        ]
+        shown[name] = _header_log(core, dev) if name == HEADER_LOG else _value(core, dev, name)
     if ids != ALL_ONES[4] and dev.is_bridge:
         shown["buses"] = [core.read(dev, TYPE1.PRIMARY_BUS + index, 1) for index in range(3)]
     return shown
+
+
+def _header_log(core: PciCore, dev: PciDev) -> list[str]:
+    return [f"{core.read(dev, dev.aer + AER.HEADER_LOG + 4 * index, 4):#010x}" for index in range(4)]
 
 
 def _names_of(dev: PciDev) -> tuple[str, ...]:

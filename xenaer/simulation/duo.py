@@ -112,8 +112,9 @@ class Duo:
             dev.sbdf: SimpleNamespace(dev=dev, conf=CONF, detaching=False, young_since=None, pdev=pdev) for dev in DEVS
         }
         pdev.channel = self.back = channel
-        pdev.worker = OpWorker(kernel, channel, self._lookup, "guest")
-        pdev.worker.serves_abandoned = self.profile.has(Defect.D6)
+        pdev.worker = OpWorker(
+            kernel, channel, self._lookup, "guest", serve_abandoned=self.profile.has(Defect.D6)
+        )
         pdev.aer_handler = True
 
     def _lookup(self, domain: int, bus: int, devfn: int) -> Any:
@@ -125,7 +126,7 @@ class Duo:
         self.front = channel
         events = EventChannel(kernel, channel, lambda: None)
         late = self.profile.has(Defect.D10)
-        self.service = AerService(kernel, channel, lambda devfn: driver, late_answers=late)
+        self.service = AerService(kernel, channel, lambda number: driver, answer_late=late)
         events.handler = self.service.schedule
         recheck = not self.profile.has(Defect.D7)
         self.ops = PciOps(kernel, channel, events, timing, self.service.schedule, recheck_on_timeout=recheck)

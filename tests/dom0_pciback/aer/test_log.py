@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dom0_pciback.aer.info import TlpLog
-from dom0_pciback.aer.log import tlp_log_text
-from dom0_pciback.aer.names import agent_of, layer_of
+from dom0_pciback.aer.names import WORDS
+from dom0_pciback.aer.tlp_log import TlpLog, tlp_log_text
 from protocol.ers import ErsResult, Severity
 from protocol.layout_aer import AER
 from protocol.topology import FunctionSpec
@@ -240,7 +239,7 @@ def test_5_3_first_only_where_the_pointer_points() -> None:
     ],
 )
 def test_1_5_layer_and_agent_of_several_bits(severity: Severity, status: int, layer: str, agent: str) -> None:
-    assert (layer_of(severity, status), agent_of(severity, status)) == (layer, agent)
+    assert (WORDS.layer(severity, status), WORDS.agent(severity, status)) == (layer, agent)
 
 
 def test_5_4_prefixes_stop_at_the_first_zero_and_flit_appends_dwords() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from errno import ENODEV
 from typing import Any
 
 import pytest
 
+from dom0_pciback.aer.inject import AerInject
 from dom0_pciback.aer.probe import aer_probe
 from dom0_pciback.pci.rcec import RcecEa, pci_rcec_init, pcie_walk_rcec
 from kernel_stub.kernel import MS
@@ -225,6 +227,17 @@ def test_4_8_a_collector_has_no_root_port_above_so_its_own_reset_leaves_it_deaf(
     rig.journal.records.clear()
     rig.inject("00:08.0", cor=COR)
     assert rig.traced("aer.irq") == []
+
+
+def test_9_1_a_software_injection_into_an_endpoint_goes_to_its_collector() -> None:
+    rig = machine()
+    injector = AerInject(rig.core, rig.aer)
+    assert injector.inject(rig.dev("40:00.0").sbdf, COR, 0, (0, 0, 0, 0)) == 0
+    rig.settle()
+    assert rig.log()[1] == "<6> pcieport 0000:00:07.0: AER: Correctable error message received from 0000:40:00.0"
+    for bdf in ("00:0a.0", COLLECTOR):  # a collector has no root port above and is linked to no collector
+        assert injector.inject(rig.dev(bdf).sbdf, COR, 0, (0, 0, 0, 0)) == -ENODEV
+    assert "Neither Root Port nor RCEC found" in rig.log()[-1]
 
 
 # -- statistics ----------------------------------------------------------------------------------------

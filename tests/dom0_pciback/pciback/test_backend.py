@@ -208,6 +208,22 @@ def test_d12_a_device_that_the_guest_has_already_is_not_exported_again(host: Hos
     assert host.pdev.vbus.guest_address(host.psdev().dev.sbdf) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(("profile", "in_use"), [("hardened", False), ("linux", True)])
+def test_d12_a_device_for_which_there_is_no_room(profile: str, in_use: bool) -> None:
+    host = Host(make_host(profile=profile))
+    host.guest.connect()
+    host.pdev.vbus.add = lambda *args, **options: -12
+    directory = backend_dir(host.guest.domid)
+    for name, value in (("dev-1", CARD_1), ("state-1", 1), ("num_devs", 2), ("state", 7)):
+        host.write(f"{directory}/{name}", value)
+    host.guest.state(7)
+    assert host.error() == "12 No more space on root virtual PCI bus"
+    assert (host.psdev(CARD_1).pdev is not None) is in_use
+    host.guest.state(0)
+    host.settle(1_000)
+    assert host.psdev(CARD_1).pdev is None
+
+
 def test_b14_num_devs_that_is_no_number_is_fatal(host: Host) -> None:
     host.guest.connect()
     directory = backend_dir(host.guest.domid)

@@ -14,28 +14,28 @@ INVALID = -2
 
 
 @pytest.mark.parametrize("size", [0, 3, 8, -1, -0x8000_0000])
-def test_CFG_1_X4_size(size: int) -> None:
+def test_cfg_1_X4_size(size: int) -> None:
     rig = Rig(hardened=False)
     assert rig.space.read(0, size) == (INVALID, 0)
     assert rig.write(0, size, 0) == INVALID
 
 
 @pytest.mark.parametrize(("offset", "size"), [(1, 2), (2, 4), (3, 2), (-1, 2), (0x105, 4)])
-def test_CFG_1_X5_alignment(offset: int, size: int) -> None:
+def test_cfg_1_X5_alignment(offset: int, size: int) -> None:
     rig = Rig(hardened=False)
     assert rig.space.read(offset, size) == (INVALID, 0)
     assert rig.write(offset, size, 0) == INVALID
 
 
 @pytest.mark.parametrize("offset", [-4, -0x8000_0000, 4096, 0x7FFF_FFFC])
-def test_CFG_1_X6_X7_hardened_refuses_offsets_outside(offset: int) -> None:
+def test_cfg_1_X6_X7_hardened_refuses_offsets_outside(offset: int) -> None:
     rig = Rig(permissive=True)
     assert rig.space.read(offset, 4) == (INVALID, 0)
     assert rig.write(offset, 4, 0) == INVALID
     assert rig.hw.log == []
 
 
-def test_CFG_1_the_space_of_a_conventional_device_ends_at_256() -> None:
+def test_cfg_1_the_space_of_a_conventional_device_ends_at_256() -> None:
     rig = Rig(FakeDevice(capabilities=CAPABILITIES[:-1]))
     assert rig.space.read(252, 4) == (0, 0)
     assert rig.space.read(256, 4) == (INVALID, 0)
@@ -59,7 +59,7 @@ def test_X6_linux_drops_a_negative_write_unless_permissive() -> None:
     assert rig.hw.log == []
 
 
-def test_CFG_2_fields_cover_their_bytes_of_a_hardware_read() -> None:
+def test_cfg_2_fields_cover_their_bytes_of_a_hardware_read() -> None:
     rig = Rig()
     rig.hw.poke(0x3C, 4, 0x0807_01FF)
     assert rig.value(0x3C, 4) == 0x0807_0114  # line from dom0's irq, pin and the rest from the hardware
@@ -69,7 +69,7 @@ def test_CFG_2_fields_cover_their_bytes_of_a_hardware_read() -> None:
     assert rig.value(PM, 4) == 0x0003_6001  # two fields in one request
 
 
-def test_CFG_2_two_fields_make_one_dword() -> None:
+def test_cfg_2_two_fields_make_one_dword() -> None:
     rig = Rig()
     rig.hw.poke(0, 4, 0xFFFF_FFFF)
     assert rig.value(0, 4) == 0x1041_1AF4  # both cached: a virtual function has no ids of its own
@@ -77,7 +77,7 @@ def test_CFG_2_two_fields_make_one_dword() -> None:
     assert rig.value(3, 1) == 0x10
 
 
-def test_CFG_3_written_bytes_are_merged_with_the_virtual_value() -> None:
+def test_cfg_3_written_bytes_are_merged_with_the_virtual_value() -> None:
     rig = Rig()
     rig.space.command = 0x0000
     assert rig.write(COMMAND + 1, 1, 0x04) == 0
@@ -86,20 +86,20 @@ def test_CFG_3_written_bytes_are_merged_with_the_virtual_value() -> None:
     assert rig.space.command == 0x0440
 
 
-def test_CFG_3_every_field_in_the_request_gets_its_bytes() -> None:
+def test_cfg_3_every_field_in_the_request_gets_its_bytes() -> None:
     rig = Rig()
     assert rig.write(0x0C, 4, 0x0000_5508) == 0
     assert rig.hw.peek(0x0C, 1) == 0x08  # cache line size is written
     assert rig.hw.peek(0x0D, 1) == 0x00  # latency timer is ignored
 
 
-def test_CFG_3_the_error_of_any_field_is_the_answer() -> None:
+def test_cfg_3_the_error_of_any_field_is_the_answer() -> None:
     rig = Rig()
     rig.hw.power_error = -5
     assert rig.write(PM + 4, 4, 3) == -3  # the fields at +6 and +7 ignore the write with success
 
 
-def test_CFG_4_a_write_without_field_is_dropped_with_one_warning() -> None:
+def test_cfg_4_a_write_without_field_is_dropped_with_one_warning() -> None:
     rig = Rig()
     assert rig.write(0x90, 4, 1) == 0
     assert rig.write(0x94, 2, 1) == 0
@@ -109,7 +109,7 @@ def test_CFG_4_a_write_without_field_is_dropped_with_one_warning() -> None:
     assert rig.warnings[0].startswith(expected)
 
 
-def test_CFG_4_S6_permissive_writes_reach_the_hardware() -> None:
+def test_cfg_4_S6_permissive_writes_reach_the_hardware() -> None:
     rig = Rig(permissive=True)
     assert rig.write(PCIE + 8, 2, 0x000F) == 0
     assert rig.write(AER + 4, 4, 0x8000) == 0
@@ -117,19 +117,19 @@ def test_CFG_4_S6_permissive_writes_reach_the_hardware() -> None:
     assert rig.warnings == []
 
 
-def test_CFG_5_bytes_beside_a_field_are_lost_even_if_permissive() -> None:
+def test_cfg_5_bytes_beside_a_field_are_lost_even_if_permissive() -> None:
     rig = Rig(permissive=True)
     assert rig.write(COMMAND, 4, 0xFFFF_0103) == 0
     assert rig.hw.peek(0x06, 2) == 0x0010
 
 
-def test_CFG_5_X47_header_type_in_a_dword_with_fields_is_never_written() -> None:
+def test_cfg_5_X47_header_type_in_a_dword_with_fields_is_never_written() -> None:
     rig = Rig(permissive=True)
     assert rig.write(0x0C, 4, 0x0081_0000) == 0
     assert rig.hw.peek(0x0E, 1) == 0
 
 
-def test_CFG_6_a_field_strictly_inside_the_request_counts() -> None:
+def test_cfg_6_a_field_strictly_inside_the_request_counts() -> None:
     rig = Rig()
     rig.space.add_quirk(parse_quirk("0000:01:00.0-91:1:ff"))
     assert rig.write(0x90, 4, 0x4433_2211) == 0
@@ -137,13 +137,13 @@ def test_CFG_6_a_field_strictly_inside_the_request_counts() -> None:
     assert rig.warnings == []
 
 
-def test_CFG_6_a_neighbour_in_the_same_dword_does_not_count() -> None:
+def test_cfg_6_a_neighbour_in_the_same_dword_does_not_count() -> None:
     rig = Rig(permissive=True)
     assert rig.write(0x0E, 1, 0x80) == 0  # between latency timer and BIST
     assert rig.hw.log == [("write", 0x0E, 1, 0x80)]
 
 
-def test_CFG_7_reads_without_field_go_through() -> None:
+def test_cfg_7_reads_without_field_go_through() -> None:
     rig = Rig()
     rig.hw.poke(AER + 4, 4, 0x0000_8000)
     assert rig.value(AER, 4) == 0x1401_0001

@@ -87,7 +87,7 @@ def test_d24_permissive_survives_in_the_linux_profile() -> None:
 
 
 @pytest.mark.parametrize(("profile", "faulty"), [("hardened", "reset failed (-25)"), ("linux", "")])
-def test_d25_what_does_not_come_back_from_its_reset_is_assignable_in_linux_only(profile: str, faulty: str) -> None:
+def test_be_21_d25_what_fails_its_reset_is_assignable_in_linux_only(profile: str, faulty: str) -> None:
     host = Host(make_host(profile=profile))
     psdev = host.psdev()
     assert host.dom0.hierarchy is not None
