@@ -24,7 +24,7 @@ from xenaer.simulation.links import SimLink
 
 COMP_ABORT, UNX_COMP, MALF_TLP, DLP, BAD_TLP = 1 << 15, 1 << 16, 1 << 18, 1 << 4, 1 << 6
 ERRORS = {"nonfatal": (0, COMP_ABORT), "other": (0, UNX_COMP), "fatal": (0, MALF_TLP), "cor": (BAD_TLP, 0)}
-SETTLE_MS = 20_000
+SETTLE_MS = 1_300_000  # four phases of a mute guest, and what follows
 UNTIL_MS = 400_000  # no event of a scenario is awaited longer
 SEIZE_MS = 3_000
 

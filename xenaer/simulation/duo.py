@@ -112,9 +112,7 @@ class Duo:
             dev.sbdf: SimpleNamespace(dev=dev, conf=CONF, detaching=False, young_since=None, pdev=pdev) for dev in DEVS
         }
         pdev.channel = self.back = channel
-        pdev.worker = OpWorker(
-            kernel, channel, self._lookup, "guest", serve_abandoned=self.profile.has(Defect.D6)
-        )
+        pdev.worker = OpWorker(kernel, channel, self._lookup, "guest", serve_abandoned=self.profile.has(Defect.D6))
         pdev.aer_handler = True
 
     def _lookup(self, domain: int, bus: int, devfn: int) -> Any:
