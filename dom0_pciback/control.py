@@ -52,6 +52,7 @@ class Control:
             "functions": self._functions,
             "config": self._config,
             "channel-stats": self._channel_stats,
+            "refusals": self.dom0.refusals.statistics,
             **SysfsControl(self.dom0.sysfs, self.dom0.mount_sysfs).verbs(),
         }
         handler = verbs.get(verb)

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, TypeAdapter[tuple[Any, ...]]] = {
     "functions": TypeAdapter(tuple[()]),
     "config": TypeAdapter(tuple[_Text]),
     "channel-stats": TypeAdapter(tuple[_Word]),  # domain
+    "refusals": TypeAdapter(tuple[()]),
     "sysfs": TypeAdapter(tuple[_Word]),  # number of the first file wanted
     "sysfs-read": TypeAdapter(tuple[_Text]),
     "sysfs-write": TypeAdapter(tuple[_Text, _Text]),  # path, what is written

@@ -32,9 +32,11 @@ from dom0_pciback.pcie.iommu import Iommu
 from dom0_pciback.sysfs.control import Mount, no_files
 from dom0_pciback.sysfs.sysfs import Sysfs
 from kernel_stub.kernel import INFO, MS, Kernel
+from kernel_stub.refusals import Refusals
 from kernel_stub.rpc import Rpc
 from kernel_stub.sync import WaitQueue
 from protocol.ers import ChannelState
+from protocol.ids import guest_identity
 from protocol.ports import Clock, Endpoints, Link
 from protocol.topology import HOST, HostSpec
 
@@ -54,6 +56,8 @@ class Dom0:
         self.mount_sysfs: Mount = no_files
         self.recoveries = 0
         self.recovered = WaitQueue(kernel, "a recovery to end")
+        self.refusals = Refusals(kernel)
+        self.rpc.events["domain_key"] = lambda domid, key: endpoints.admit(guest_identity(domid), key)
         self.rpc.hold()  # nothing is served before the devices are seized
         kernel.spawn(self._boot(pid), "init")
 
@@ -75,6 +79,7 @@ class Dom0:
         create_slots(core)
         await bind_ports(core)
         pciback = self.pciback = Pciback(kernel, core, self.rpc, self.endpoints, host, profile)
+        pciback.refusals = self.refusals
         callbacks = Callbacks(pciback)
         pciback.use_handlers(callbacks.handlers())
         iommu = Iommu()
@@ -95,12 +100,21 @@ class Dom0:
         self.edr = Edr(core, host, self.dpc.ports, self._recover_port)
         bus = DeviceBus(kernel, hierarchy, iommu, keeps_mappings=not profile.hardened)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
+        bus.refusals = self.refusals
+        # In linux a guest keeps its configuration operations until pciback itself lets the device go (finding 13).
+        pciback.owns = iommu.owned_by if profile.hardened else lambda sbdf, domid: not iommu.revoked(domid)
         Hypercalls(core, pciback, resets, iommu, bus, self.endpoints).install(self.rpc)
+        self.rpc.events["domain_revoked"] = lambda domid: self._revoke(iommu, domid)
         self.rpc.events["domain_stopped"] = pciback.domain_stopped
         self.rpc.events["stop"] = self._stop
         self.rpc.events["domain_paused"] = pciback.domain_paused
         self.rpc.events["evtchn_closed"] = lambda port: None
         await pciback.start()
+
+    def _revoke(self, iommu: Iommu, domid: int) -> None:
+        """First step of a kill: the guest is cut off from its devices, whatever it sends."""
+        iommu.revoke(domid)
+        self.endpoints.admit(guest_identity(domid), "")
 
     def _stop(self) -> None:
         """The orderly end of the host."""

@@ -16,8 +16,8 @@ from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import MS
 from kernel_stub.rpc import Rpc, RpcError
-from protocol.ids import DOM0, DOMID_IO, Sbdf
-from protocol.ports import Endpoints
+from protocol.ids import DOM0, DOMID_IO, Sbdf, guest_identity
+from protocol.ports import EndpointError, Endpoints
 
 NO_GUEST = (DOM0, DOMID_IO)  # owners of a function that no guest has
 
@@ -72,7 +72,10 @@ class Hypercalls:
         self.iommu.assign(psdev.dev.sbdf, domid)
         self.core.kernel.trace("hw.assign", bdf, domid)
         if not self.bus.has_link(domid):
-            address, link = self.endpoints.listen("devbus", f"d{domid}")
+            try:
+                address, link = self.endpoints.listen("devbus", guest_identity(domid))
+            except EndpointError as error:
+                raise RpcError(str(error)) from None
             self.bus.attach(domid, link)
             self._addresses[domid] = address
         return self._addresses[domid]

@@ -13,8 +13,10 @@ from kernel_stub.kernel import Kernel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import DEVBUS, TO_DOM0
+from protocol.transport_gate import Gate
+from protocol.transport_keys import DOM0, KeyRing
 from protocol.transport_loop import Loop, RealClock
-from protocol.transport_zmq import NetEndpoints, open_party_link
+from protocol.transport_zmq import NetEndpoints, identify, open_party_link
 
 LOST = 3  # exit status: a party that this one cannot live without is gone
 
@@ -42,9 +44,12 @@ class Dom0Process:
         self.kernel = Kernel("dom0", clock, journal)
         self.loop = Loop(self.kernel)
         decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
-        endpoints = NetEndpoints(self.loop, options.base, decoders)
-        link = open_party_link(self.loop, options.door, Decoder(TO_DOM0).decode)
+        who = identify(options.run, DOM0, options.door)
+        gate = Gate(self.loop, KeyRing(options.run) if who else None)
+        endpoints = NetEndpoints(self.loop, options.base, decoders, gate, who.own if who else None)
+        link = open_party_link(self.loop, options.door, Decoder(TO_DOM0).decode, who)
         self.dom0 = Dom0(self.kernel, clock, link, endpoints, pid=os.getpid())
+        self.loop.refuse = self.dom0.refusals.refuse
         self.dom0.rpc.on_close = self._lost
         self.dom0.on_stop = self.loop.stop
         self.dom0.mount_sysfs = Mounts(self.loop, self.kernel, lambda: file.size).mount

@@ -14,6 +14,7 @@ from kernel_stub.kernel import EMERG, Kernel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import ConsoleJournal, JournalFile
 from protocol.messages import DEVBUS, TO_DOMU
+from protocol.transport_keys import Identity, pair_of
 from protocol.transport_loop import Loop, RealClock, ZmqLink
 from protocol.transport_zmq import NetEndpoints, open_party_link
 
@@ -60,8 +61,9 @@ class DomUProcess:
         self.kernel = Kernel(config["name"], clock, journal, panic_on_oops=False)
         self.loop = Loop(self.kernel)
         decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
-        endpoints = NetEndpoints(self.loop, "ipc://", decoders)
-        link = open_party_link(self.loop, config["door"], Decoder(TO_DOMU).decode)
+        who = Identity(pair_of(config["token"]), config["stub"]) if config["stub"] else None
+        endpoints = NetEndpoints(self.loop, "ipc://", decoders, own=who.own if who else None)
+        link = open_party_link(self.loop, config["door"], Decoder(TO_DOMU).decode, who)
         self.domu = DomU(self.kernel, link, endpoints, ProcessMachine(self), config["token"])
         self.domu.rpc.on_close = lambda reason: self._lost("hypervisor stub", reason)
         self.domu.on_channel = self._channel_up

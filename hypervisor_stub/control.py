@@ -35,6 +35,7 @@ class Control:
             "wait-ready": (0, self._wait_ready),
             "stop": (0, on_stop),
             "stop-guest": (1, self._stop_guest),
+            "refusals": (0, self._refusals),
         }
 
     async def ctl(self, target: str, verb: str, args: Sequence[Any]) -> Any:
@@ -78,6 +79,10 @@ class Control:
             raise RpcError(f"{name} is not running")
         await domain.supervisor.call("pause", domain.domid)
         return f"{name} is stopped"
+
+    async def _refusals(self) -> dict[str, int]:
+        """What has been refused, by kind."""
+        return self._machine.refusals.statistics()
 
     # -- status --------------------------------------------------------------------------------
     async def _status(self) -> dict[str, Any]:

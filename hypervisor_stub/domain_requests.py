@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from hypervisor_stub.machine import Machine
-from kernel_stub.rpc import Handler
+from kernel_stub.rpc import Handler, RpcError
+from protocol.ids import DOM0
+from protocol.limits import GUEST_TABLES, Bucket
 
 
 class DomainRequests:
-    """What the kernel of domain ``domid``, called ``name`` in the journal, may ask of the hypervisor."""
+    """What the kernel of domain ``domid``, called ``name`` in the journal, may ask of the hypervisor.
+
+    A guest may do so at a limited rate, since every change of a table is kept in the journal.
+    """
 
     def __init__(self, machine: Machine, domid: int, name: str) -> None:
+        self._now = machine.kernel.now
+        self._share = Bucket(*GUEST_TABLES)
         self._machine = machine
         self._trace = machine.kernel.trace
         self._domid = domid
@@ -19,7 +26,7 @@ class DomainRequests:
 
     def handlers(self) -> dict[str, Handler]:
         """Operation -> handler."""
-        return {
+        table: dict[str, Handler] = {
             "evtchn_alloc": self._evtchn_alloc,
             "evtchn_bind": self._evtchn_bind,
             "evtchn_close": self._evtchn_close,
@@ -28,6 +35,15 @@ class DomainRequests:
             "grant_map": self._grant_map,
             "grant_unmap": self._grant_unmap,
         }
+        return table if self._domid == DOM0 else {op: self._limited(handler) for op, handler in table.items()}
+
+    def _limited(self, handler: Handler) -> Handler:
+        async def serve(*args: Any) -> Any:
+            if self._share.take(self._now()):
+                raise RpcError("EAGAIN")
+            return await handler(*args)
+
+        return serve
 
     async def _evtchn_alloc(self, remote: int) -> int:
         port = self._machine.event_channels.alloc_unbound(self._domid, remote)

@@ -80,6 +80,7 @@ class Domain:
         "pid",
         "procedure",
         "reason",
+        "revoked",
         "rpc",
         "spec",
         "supervisor",
@@ -99,6 +100,7 @@ class Domain:
         self.rpc: Rpc | None = None
         self.supervisor: Rpc | None = None
         self.died = Future(kernel, f"death of {spec.name}")
+        self.revoked = False  # nothing that it sends has any effect
         self.procedure = ""  # of teardown.ORDERS, the last one that was begun
         self.teardown: Task | None = None
         self.opened: set[str] = set()

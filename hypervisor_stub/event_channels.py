@@ -47,6 +47,8 @@ class EventChannels:
     def alloc_unbound(self, domid: int, remote: int) -> int:
         """``EVTCHNOP_alloc_unbound``: a port of ``domid`` that ``remote`` may bind. Raises ENOSPC."""
         table = self._tables.setdefault(domid, {})
+        if len(table) >= MAX_PORTS - FIRST_PORT:
+            raise RpcError("ENOSPC")  # without looking for one: a guest may ask again and again
         port = next((n for n in range(FIRST_PORT, MAX_PORTS) if n not in table), 0)
         if not port:
             raise RpcError("ENOSPC")

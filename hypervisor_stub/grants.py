@@ -7,9 +7,11 @@ copies equal. What this table keeps is the permission and whether somebody still
 from __future__ import annotations
 
 from kernel_stub.rpc import RpcError
+from protocol.ids import DOM0
 
 FIRST_REF = 8  # 0 console, 1 XenStore, 2..7 reserved
 MAX_REFS = 16_384  # 32 frames of 512 entries
+MAX_PAGES = 256  # of a guest: the stub keeps their images, 1 MiB at most
 
 
 class Grant:
@@ -34,6 +36,8 @@ class GrantTables:
     def grant(self, domid: int, remote: int, read_only: bool, page: bytes) -> int:
         """``gnttab_grant_foreign_access``: returns the reference. Raises ENOSPC."""
         table = self._tables.setdefault(domid, {})
+        if domid != DOM0 and len(table) >= MAX_PAGES:
+            raise RpcError("ENOSPC")
         ref = next((n for n in range(FIRST_REF, MAX_REFS) if n not in table), 0)
         if not ref:
             raise RpcError("ENOSPC")

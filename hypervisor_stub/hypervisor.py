@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from hypervisor_stub.control import Control
 from hypervisor_stub.domain_requests import DomainRequests
 from hypervisor_stub.domains import Domain, Shutdown
+from hypervisor_stub.identity import check_guest, check_party
 from hypervisor_stub.libxl_pci import open_device_bus
 from hypervisor_stub.machine import Machine
 from hypervisor_stub.toolstack import Toolstack
@@ -18,6 +19,7 @@ from hypervisor_stub.xl import Xl
 from kernel_stub.kernel import EMERG, Kernel
 from kernel_stub.rpc import Handler, Rpc, RpcError
 from protocol.ids import DOM0
+from protocol.limits import GUEST_REQUESTS, Bucket
 from protocol.messages import TO_HYPERVISOR
 from protocol.ports import Link
 from protocol.topology import GUEST, HOST, HostSpec, TimingSpec
@@ -33,6 +35,12 @@ ROLE_OPS: dict[str, tuple[str, ...]] = {
     "supervisor": (),
     "control": ("ctl",),
 }
+
+
+# What a guest's refused request counts as: how the operation begins -> kind; anything else is "role".
+REFUSAL_OF: dict[str, str] = {"xs_": "xenstore", "evtchn_": "event-channel", "grant": "grant"}
+#: answers that any kernel gets: of XenStore, and of a grant that the other side has mapped still
+ORDINARY = {"xenstore": ("ENOENT", "EAGAIN", "EEXIST"), "grant": ("EBUSY",)}
 
 
 class HostLostError(Exception):
@@ -71,21 +79,49 @@ class Hypervisor:
         return self.cpu_seconds(domain)
 
     # -- connections ---------------------------------------------------------------------------
-    def accept(self, link: Link) -> None:
-        """Serve a new connection: ``hello(role, token)`` first, then what the role may ask."""
+    def accept(self, link: Link, identity: str = "") -> None:
+        """Serve a new connection: ``hello(role, token)`` first, then what the role may ask.
+
+        ``identity`` is who the transport says the peer is ("": it does not know).
+        """
         rpc = Rpc(self.kernel, link, "newcomer")
+        rpc.share = Bucket(*GUEST_REQUESTS)  # until it has said who it is
+        rpc.refuse = lambda what, text: self._refused(identity, what, text)
         for op in TO_HYPERVISOR:
             rpc.handlers[op] = _refusal(f"{op}: say hello first")
 
         async def hello(role: str, token: str) -> dict[str, Any]:
             if role not in self._roles:
                 raise RpcError(f"unknown role {role!r}; allowed: {', '.join(self._roles)}")
+            try:
+                self._identify(identity, role, token)
+            except RpcError as error:
+                self.machine.refusals.refuse("identity", identity, str(error))
+                raise
             return self._roles[role](rpc, token)
 
         rpc.handlers["hello"] = hello
 
+    def _identify(self, identity: str, role: str, token: str) -> None:
+        """The peer is who it says. Raises RpcError."""
+        domains = self.machine.domains
+        domain = domains.by_token(token) if role == "domu" and token else None
+        if role != "domu":
+            check_party(identity, role, token, domains)
+        elif domain is not None:
+            check_guest(identity, domain, domains)
+
+    def _refused(self, who: str, what: str, text: str) -> None:
+        """A peer did not get what it asked for."""
+        kind = what if what in ("flood", "dying", "hello") else ""
+        kind = kind or next((kind for begin, kind in REFUSAL_OF.items() if what.startswith(begin)), "role")
+        if text not in ORDINARY.get(kind, ()):
+            self.machine.refusals.refuse(kind, who, f"{what}: {text}")
+
     def _welcome(self, rpc: Rpc, role: str, name: str, handlers: dict[str, Handler]) -> None:
         rpc.name = name
+        if role != "domu":
+            rpc.share, rpc.refuse = None, lambda what, text: None  # a part of the host
         rpc.handlers = {op: _refusal(f"{op}: not available to {role}") for op in TO_HYPERVISOR}
         rpc.handlers.update((op, handlers[op]) for op in ROLE_OPS[role])
         if role != "control":
@@ -107,7 +143,10 @@ class Hypervisor:
             raise RpcError("no domain has this token")
         if domain.rpc is not None:
             raise RpcError(f"{domain.name} is already connected")
+        if domain.revoked:
+            raise RpcError(f"{domain.name} is being destroyed")
         domain.rpc = rpc
+        rpc.refuse = lambda what, text: self._refused(domain.name, what, text)
         handlers, xenbus = self._kernel_handlers(rpc, domain.domid, domain.name)
         handlers["shutdown"] = lambda reason: self._shutdown(domain, reason)
         rpc.events["shutdown"] = lambda reason: self._stopped_itself(domain, reason)

@@ -39,6 +39,7 @@ class LibxlCreate:
             raise LibxlError(ERROR_FAIL)
         domain = machine.domains.add(spec, machine.tokens())
         domain.supervisor = supervisor
+        machine.give_key(domain)
         machine.grants.introduce(domain.domid)
         domain_nodes.write_domain(machine.xs, domain)
         machine.store.introduce_domain(domain.domid)

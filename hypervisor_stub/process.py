@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -18,10 +19,14 @@ from kernel_stub.kernel import MS, Kernel, Timer
 from kernel_stub.rpc import RpcError
 from protocol.codec import Decoder
 from protocol.journal_file import ConsoleJournal, JournalFile
+from protocol.limits import CONNECTIONS
 from protocol.messages import TO_HYPERVISOR, TO_SUPERVISOR
 from protocol.topology import HostSpec
+from protocol.transport_door import FrontDoor
+from protocol.transport_gate import Gate
+from protocol.transport_keys import STUB, SUPERVISOR, KeyRing, make_pair, pair_of
 from protocol.transport_loop import Loop, RealClock
-from protocol.transport_zmq import FrontDoor, NetEndpoints, open_party_link
+from protocol.transport_zmq import NetEndpoints, identify, open_party_link
 
 LOST = 3
 PATIENCE_MS = 1_000  # how long the stub waits for the others to end
@@ -55,12 +60,27 @@ class HypervisorProcess:
         self.hypervisor = Hypervisor(self.kernel, options.host, lambda: secrets.token_hex(8))
         self.hypervisor.epoch = options.epoch
         self.hypervisor.on_fatal = self._fatal
-        endpoints = NetEndpoints(self.loop, options.base, {"party": Decoder(TO_HYPERVISOR).decode})
-        self.door = FrontDoor(self.loop, options.doors, endpoints, self.hypervisor.accept)
+        self.loop.refuse = self.hypervisor.machine.refusals.refuse
+        limit_descriptors()
+        self.door = FrontDoor(self.loop, options.doors, self._endpoints(), self.hypervisor.accept)
         self.status = 0
         self._patience: Timer | None = None
         if options.boot:
             self.kernel.spawn(self._boot(), "boot")
+
+    def _endpoints(self) -> NetEndpoints:
+        """Sockets with a gate. Where the run directory has a place for keys, every peer must prove to have one."""
+        options, machine = self.options, self.hypervisor.machine
+        ring = KeyRing(options.run)
+        decoders = {"party": Decoder(TO_HYPERVISOR).decode}
+        if not ring.exists:
+            return NetEndpoints(self.loop, options.base, decoders, Gate(self.loop))
+        own, gate = make_pair(), Gate(self.loop, ring)
+        machine.tokens = lambda: make_pair().secret.decode()
+        machine.public = lambda token: pair_of(token).public.decode()
+        machine.admit = gate.admit
+        ring.publish(STUB, own.public)
+        return NetEndpoints(self.loop, options.base, decoders, gate, own)
 
     async def _boot(self) -> None:
         try:
@@ -117,8 +137,9 @@ class SupervisorOptions:
 class ZygoteRunner:
     """``supervisor.GuestRunner`` with real processes: fork by the zygote, death by pidfd."""
 
-    def __init__(self, zygote: Zygote, options: SupervisorOptions, loop: Loop) -> None:
+    def __init__(self, zygote: Zygote, options: SupervisorOptions, loop: Loop, stub: bytes) -> None:
         self.zygote = zygote
+        self.stub = stub  # public key of the hypervisor stub, b"" where no keys are used
         self.options = options
         self.loop = loop
         self.on_death: Callable[[int, int], None] = lambda pid, status: None
@@ -127,6 +148,7 @@ class ZygoteRunner:
         """Fork the guest and watch its pidfd."""
         options = self.options
         config = {"domid": domid, "token": token, "name": name, "door": options.door, "console": options.console}
+        config["stub"] = self.stub
         try:
             pid = self.zygote.fork({**config, "run": str(options.run), "epoch": options.epoch})
         except OSError as error:
@@ -161,8 +183,9 @@ class SupervisorProcess:
         name = f"supervisor-{options.name}"
         self.kernel = Kernel(name, RealClock(options.epoch), JournalFile(options.run / "journal" / f"{name}.mpk"))
         self.loop = Loop(self.kernel)
-        link = open_party_link(self.loop, options.door, Decoder(TO_SUPERVISOR).decode)
-        runner = ZygoteRunner(self.zygote, options, self.loop)
+        who = identify(options.run, SUPERVISOR + options.name, options.door)  # after the fork: no guest inherits it
+        link = open_party_link(self.loop, options.door, Decoder(TO_SUPERVISOR).decode, who)
+        runner = ZygoteRunner(self.zygote, options, self.loop, who.stub if who else b"")
         self.supervisor = Supervisor(self.kernel, link, runner, options.name)
         self.supervisor.on_stop = self.loop.stop
         self.supervisor.rpc.on_close = self._lost
@@ -185,6 +208,13 @@ class SupervisorProcess:
             self.zygote.close()
             self.loop.close()
         return self.status
+
+
+def limit_descriptors() -> None:
+    """A peer that opens connection after connection finds an end, and one that is known."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(CONNECTIONS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main_hypervisor(options: HypervisorOptions) -> int:

@@ -101,10 +101,13 @@ class Teardown:
         """KILL-4.1: shutdown reason 3, so that ``xl list`` shows ``c``."""
         domain.advance(Step.SHUTDOWN)
         domain.reason = Shutdown.CRASH
+        self._machine.revoke(domain)
         return "crash"
 
     async def _dying(self, domain: Domain) -> str:
+        """The domain is on its way out: it is cut off before anything is done to it."""
         domain.advance(Step.DESTROY)
+        self._machine.revoke(domain)
         return "ok"
 
     async def _withdraw(self, domain: Domain) -> str:

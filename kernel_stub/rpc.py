@@ -12,6 +12,7 @@ from typing import Any
 
 from kernel_stub.kernel import Kernel
 from kernel_stub.sync import Future
+from protocol.limits import Bucket
 from protocol.ports import Link, Message
 
 Handler = Callable[..., Awaitable[Any]]
@@ -29,6 +30,9 @@ class Rpc:
 
     Requests of the peer run as tasks of their own, so that one that waits does not delay the next; events
     are carried out at once, in order.
+
+    For a peer that is not trusted: ``share`` is what it may send, ``revoked`` ends its every effect, and ``refuse``
+    is told of what it did not get: ("flood" or "dying", operation), or (operation, error).
     """
 
     def __init__(self, kernel: Kernel, link: Link, name: str) -> None:
@@ -39,6 +43,9 @@ class Rpc:
         self.events: dict[str, Callable[..., None]] = {}
         self.closed: str | None = None
         self.on_close: Callable[[str], None] = lambda reason: None
+        self.share: Bucket | None = None
+        self.revoked = False
+        self.refuse: Callable[[str, str], None] = lambda what, text: None
         self._serial = 0
         self._waiting: dict[int, Future] = {}
         self._held: list[tuple[str, int, list[Any]]] | None = None
@@ -79,7 +86,12 @@ class Rpc:
 
     def _receive(self, message: Message) -> None:
         op, serial, *args = message
-        if op in _ANSWERS:
+        if self.share is not None and (wait := self.share.take(self.kernel.now())):
+            self.refuse("flood", op)
+            self.link.pause(wait)
+        if self.revoked and op not in _ANSWERS:
+            self.refuse("dying", op)
+        elif op in _ANSWERS:
             future = self._waiting.pop(serial, None)
             if future is not None:
                 future.set((op == "ok", args[0]))
@@ -102,6 +114,7 @@ class Rpc:
                 raise RpcError(f"{op}: not available here")
             result = await handler(*args)
         except RpcError as error:
+            self.refuse(op, str(error))
             self._reply("error", serial, str(error))
         else:
             self._reply("ok", serial, result)

@@ -14,6 +14,7 @@ from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import WaitQueue
 from protocol.xenbus import XenbusState, parse_state
 
+ONCE = "once "  # begins the token of an event that nobody but this kernel has made
 Watcher = Callable[[str], Awaitable[None]]
 
 
@@ -91,6 +92,13 @@ class Xenbus:
         if self._watchers.pop(token, None) is not None:
             await self.rpc.call("xs_unwatch", path, token)
 
+    def again(self, path: str, watcher: Watcher) -> None:
+        """Call ``watcher(path)`` in xenwatch, behind all that waits there."""
+        self._serial += 1
+        token = f"{ONCE}{self._serial}"
+        self._watchers[token] = watcher
+        self._event(path, token)
+
     def _event(self, path: str, token: str) -> None:
         self._events.append((path, token))
         self._work.wake_all()
@@ -100,7 +108,7 @@ class Xenbus:
             while not self._events:
                 await self._work.wait()
             path, token = self._events.popleft()
-            watcher = self._watchers.get(token)
+            watcher = self._watchers.pop(token, None) if token.startswith(ONCE) else self._watchers.get(token)
             if watcher is not None:
                 await watcher(path)
 

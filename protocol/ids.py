@@ -17,6 +17,11 @@ _SBDF = re.compile(
 )
 
 
+def guest_identity(domid: int) -> str:
+    """The name under which keys of domain ``domid`` are known."""
+    return f"d{domid}"
+
+
 def devfn(device: int, function: int) -> int:
     """Device (0..31) and function (0..7) as the 8-bit number that PCI uses (``PCI_DEVFN``)."""
     return device << 3 | function

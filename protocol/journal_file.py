@@ -18,6 +18,7 @@ from protocol.ports import Record
 
 GROW = 1 << 20  # the file grows by this many bytes
 SIZE_MAX = 1 << 30
+CHUNK_MAX = 1 << 26
 CONSOLE_LEVEL = 6
 
 
@@ -30,10 +31,11 @@ class JournalFile:
 
     def __init__(self, path: Path, *, safe: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.ftruncate(self._fd, GROW)
         self._map = mmap.mmap(self._fd, GROW)
         self._end = 0
+        self.lost = 0  # chunks for which there was no room: a guest can make the host's journal long, not end the host
         self._records: list[Record] = []
         self.append: Callable[[Record], None] = self._append_safely if safe else self._records.append
         self._pack = msgpack.Packer(use_bin_type=True, default=str, autoreset=True).pack
@@ -56,18 +58,20 @@ class JournalFile:
     def _store(self, chunk: bytes) -> None:
         """Add a chunk; it counts from the moment its length is there."""
         begin, end = self._end + 4, self._end + 4 + len(chunk)
-        if end + 4 > len(self._map):
-            self._grow(end + 4)
+        if end + 4 > len(self._map) and not self._grow(end + 4):
+            self.lost += 1
+            return
         self._map[begin:end] = chunk
         self._map[self._end : begin] = len(chunk).to_bytes(4, "little")
         self._end = end
 
-    def _grow(self, needed: int) -> None:
+    def _grow(self, needed: int) -> bool:
         size = (needed // GROW + 1) * GROW
         if size > SIZE_MAX:
-            raise OSError(f"journal is full ({SIZE_MAX} bytes)")
+            return False
         os.ftruncate(self._fd, size)
         self._map.resize(size)
+        return True
 
 
 class ConsoleJournal:
@@ -87,7 +91,10 @@ class ConsoleJournal:
 
 
 def read_journal(path: Path, offset: int = 0) -> tuple[list[Record], int]:
-    """All records from ``offset`` on, and the offset to go on from. A missing file has no records."""
+    """All records from ``offset`` on, and the offset to go on from. A missing file has no records.
+
+    The file may be a guest's, who writes there what it likes: what is no record is left out.
+    """
     records: list[Record] = []
     try:
         file = path.open("rb")
@@ -95,10 +102,19 @@ def read_journal(path: Path, offset: int = 0) -> tuple[list[Record], int]:
         return records, offset
     with file:
         file.seek(offset)  # only what is written is read, not the whole of the mapped file
-        while length := int.from_bytes(file.read(4), "little"):
+        while 0 < (length := int.from_bytes(file.read(4), "little")) <= CHUNK_MAX:
             data = file.read(length)
             if len(data) < length:
                 break
-            records.extend(msgpack.unpackb(data, use_list=False))
+            records.extend(_records(data))
             offset += 4 + length
     return records, offset
+
+
+def _records(data: bytes) -> list[Record]:
+    """The records of one chunk."""
+    try:
+        found = msgpack.unpackb(data, use_list=False)
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return []
+    return [record for record in found if isinstance(record, tuple)] if isinstance(found, tuple) else []

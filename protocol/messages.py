@@ -50,6 +50,8 @@ TO_HYPERVISOR: dict[str, tuple[Any, ...]] = {
 TO_DOM0: dict[str, tuple[Any, ...]] = {
     "xs_event": (Text, Text),  # path, token
     "evtchn_closed": (U32,),  # the other end went away: sends are lost from now on
+    "domain_key": (DomId, Text),  # event: public key with which its guest will connect
+    "domain_revoked": (DomId,),  # event: from now on nothing that its guest sends has any effect
     "domain_withdrawn": (DomId,),  # the operator is about to destroy it: its devices count as detached (H11)
     "domain_paused": (DomId, bool),  # event: the operator paused or unpaused it
     "domain_stopped": (DomId, Text),  # event: its processors run no more (KILL-4.2, 4.4), and the procedure

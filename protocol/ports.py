@@ -39,6 +39,9 @@ class Driven(Protocol):
     def run(self) -> None:
         """Run everything that is ready."""
 
+    def call_at(self, deadline: int, callback: Callable[[], None]) -> object:
+        """Call ``callback`` at ``deadline`` (ns)."""
+
     def next_timer(self) -> int | None:
         """When something becomes ready by itself, in nanoseconds; None if nothing does."""
 
@@ -56,15 +59,25 @@ class Link(Protocol):
     def send(self, message: Message) -> bool:
         """Queue for the peer without waiting. False: no credit left, nothing was sent."""
 
+    def pause(self, ns: int) -> None:
+        """Take nothing in for ``ns`` nanoseconds: the peer sends more than its share."""
+
     def close(self) -> None:
         """Give the connection up; ``on_close`` is not called for one's own close."""
+
+
+class EndpointError(Exception):
+    """An end cannot be opened; the text says why."""
 
 
 class Endpoints(Protocol):
     """How a party opens links. An address is an opaque text that may be passed on in messages."""
 
     def listen(self, kind: str, name: str) -> tuple[str, Link]:
-        """Bind a fresh end for exactly one peer and return (address, own end)."""
+        """Bind a fresh end for exactly one peer, ``name``, and return (address, own end). Raises EndpointError."""
+
+    def admit(self, name: str, key: str) -> None:
+        """From now on ``key`` is the public key of ``name``; "" if ``name`` is gone."""
 
     def connect(self, kind: str, address: str) -> Link:
         """Connect to the end that somebody listens on."""

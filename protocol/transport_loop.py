@@ -6,6 +6,7 @@ ever blocks in a send. How sockets come to be is in ``transport_zmq``.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -17,6 +18,7 @@ import zmq
 
 from protocol.codec import ProtocolError, encode
 from protocol.ports import Driven, Message
+from protocol.transport_monitor import CONNECTION_EVENTS, Connections, Refuse, descriptor, readable
 
 LINGER_MS = 200  # for what was sent and has not left when a socket is closed
 BACKLOG_MAX = 256
@@ -26,8 +28,8 @@ GC_THRESHOLD = (20_000, 20, 50)
 SHORT_S = 0.001  # a wait that may still belong to a conversation
 FOR_EVER = float("inf")
 _Plain = zmq.backend.Socket
-_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
-_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain numbers: flags cost more
+_NOBLOCK = int(zmq.NOBLOCK)  # a plain number: flags cost more
+GREETING = b""  # the first message of who connects: it tells the listener which of its connections that is
 
 
 class Source(Protocol):
@@ -57,13 +59,15 @@ class Loop:
     def __init__(self, kernel: Driven) -> None:
         self.kernel = kernel
         self.context = zmq.Context()
+        self.refuse: Refuse = lambda kind, who, text: None  # is told of everything that a peer was refused
         self.stopped = False
+        self.at_close: list[Callable[[], None]] = []  # what must be closed before the context
         self._turns = 0
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._dirty: dict[Source, None] = {}
         self._links: dict[ZmqLink, None] = {}
-        self._first_looks: list[Callable[[], None]] = []
+        self.first_looks: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add_reader(self._wake, lambda: None)
 
@@ -117,15 +121,17 @@ class Loop:
         """Close all links and the context; what was sent has a moment to leave, an orderly "stop" for instance."""
         for link in list(self._links):
             link.close()
+        for close in self.at_close:
+            close()
         self._epoll.close()
         os.close(self._wake)
         self.context.destroy(linger=LINGER_MS)
 
     def _take_in(self) -> bool:
         """One message of each marked link that has one; False if there is nothing more to be done before a wait."""
-        found = bool(self._first_looks)
-        while self._first_looks:  # only now: whoever has the link has said by now what is to happen
-            self._first_looks.pop()()
+        found = bool(self.first_looks)
+        while self.first_looks:  # only now: whoever has the link has said by now what is to happen
+            self.first_looks.pop()()
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
             if link.receive():
@@ -147,31 +153,47 @@ class Loop:
 
     def monitor(self, link: ZmqLink) -> int:
         """Watch for the loss of the peer of ``link``; returns the descriptor that tells of it."""
-        monitor = link.socket.get_monitor_socket(_DISCONNECTED)
+        monitor = link.socket.get_monitor_socket(CONNECTION_EVENTS)
         fd = descriptor(monitor)
 
         def changed() -> None:
-            if not link.closed and readable(monitor):
-                while link.receive():
-                    self.kernel.run()  # what the peer said before it went still counts
+            if link.closed or not link.connections.listen(monitor):
+                return
+            while link.receive():
+                self.kernel.run()  # what the peer said before it went still counts
+            for _ in range(link.connections.strangers()):
+                self.refuse("handshake", "", f"at a socket of {link.name}")
+            if link.connections.lost:
                 link.lost("connection lost")
 
         self.add_reader(fd, changed)
         self._links[link] = None
-        self._first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
+        self.first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
         return fd
 
 
 class ZmqLink:
     """A PAIR socket as a ``protocol.ports.Link``."""
 
-    def __init__(self, loop: Loop, socket: zmq.Socket[bytes], decode: Callable[[bytes], Message]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        socket: zmq.Socket[bytes],
+        decode: Callable[[bytes], Message],
+        *,
+        bound: bool = False,
+        name: str = "",
+    ) -> None:
         self.loop = loop
+        self.name = name  # whom the gate lets in
         self.socket = socket
         self.decode = decode
+        self.connections = Connections(bound)
+        self.path = ""  # of the socket file that we are bound to
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
+        self._paused = False
         self._met = False  # the peer has been there
         self._backlog: list[bytes] = []  # what was said before it was
         socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
@@ -181,6 +203,8 @@ class ZmqLink:
         self._fd = descriptor(socket)
         loop.add_reader(self._fd, self._on_readable)
         self._monitor_fd = loop.monitor(self)
+        if not bound:
+            self._send(GREETING, _NOBLOCK)
         loop.mark(self)
 
     def send(self, message: Message) -> bool:
@@ -219,10 +243,10 @@ class ZmqLink:
 
     def receive(self) -> bool:
         """Take in one message if there is one."""
-        if self.closed:
+        if self.closed or self._paused:
             return False
         if readable(self.socket):
-            self._take(self._recv(_NOBLOCK))
+            self._take_one()
             return True
         if self._backlog:
             self._send_backlog()  # looking has used up the telling: this may have been the peer's coming
@@ -239,11 +263,23 @@ class ZmqLink:
 
     def _on_readable(self) -> None:
         try:
-            raw = self._recv(_NOBLOCK)
+            self._take_one()
         except zmq.Again:
             self._send_backlog()  # nothing to hear, but something has happened to the connection
+
+    def _take_one(self) -> None:
+        """Take in one message. The first one at a bound end tells which connection is the peer's. Raises Again."""
+        if not self.connections.bound or self.connections.peer >= 0:
+            self._take(self._recv(_NOBLOCK))
+            return
+        frame = self.socket.recv(_NOBLOCK, copy=False)
+        self.connections.peer = int(frame.get(zmq.SRCFD))
+        self._remove_path()
+        if frame.bytes == GREETING:
+            self.loop.mark(self)
+            self._send_backlog()
         else:
-            self._take(raw)
+            self._take(frame.bytes)
 
     def _take(self, raw: bytes) -> None:
         self.loop.mark(self)
@@ -252,9 +288,23 @@ class ZmqLink:
         try:
             message = self.decode(raw)
         except ProtocolError as error:
+            self.loop.refuse("bad-message", self.name, str(error))
             self.lost(f"protocol violation: {error}")
             return
         self.on_message(message)
+
+    def pause(self, ns: int) -> None:
+        """See ``protocol.ports.Link``: ZeroMQ goes on until its queue is full, then the peer has to wait."""
+        if not self.closed and not self._paused:
+            self._paused = True
+            self.loop.remove_reader(self._fd)
+            self.loop.kernel.call_at(self.loop.kernel.now() + ns, self._go_on)
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if not self.closed:
+            self.loop.add_reader(self._fd, self._on_readable)
+            self.loop.mark(self)
 
     def lost(self, reason: str) -> None:
         """The peer is gone or broke the protocol."""
@@ -262,11 +312,19 @@ class ZmqLink:
             self.close()
             self.on_close(reason)
 
+    def _remove_path(self) -> None:
+        """Nobody else is to connect; ZeroMQ itself leaves the files of its sockets behind."""
+        if self.path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            self.path = ""
+
     def close(self) -> None:
         """See ``protocol.ports.Link``."""
         if self.closed:
             return
         self.closed = True
+        self._remove_path()
         self.loop.forget(self)
         self.loop.remove_reader(self._fd)
         self.loop.remove_reader(self._monitor_fd)
@@ -275,13 +333,3 @@ class ZmqLink:
         self.socket.disable_monitor()
         monitor.close(linger=0)
         self.socket.close(linger=LINGER_MS)
-
-
-def descriptor(socket: zmq.Socket[bytes]) -> int:
-    """File descriptor that becomes readable when something happens to the socket."""
-    return int(socket.getsockopt(zmq.FD))
-
-
-def readable(socket: zmq.Socket[bytes]) -> bool:
-    """A message is there. Reading this also makes the file descriptor tell of the next one."""
-    return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]

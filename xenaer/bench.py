@@ -25,6 +25,7 @@ from xenaer.bench_explore import interleavings
 from xenaer.bench_raw import RawPing, pin
 from xenaer.boot import activate, data_dir
 from xenaer.host import load_host
+from xenaer.launcher import free_port
 
 ROUNDS = 20
 READS = 200  # configuration reads, and raw pings, per round
@@ -45,6 +46,8 @@ GOALS = {
     "golden_cases_per_s": ("at least", 300),
     "storm_errors_per_s": ("at least", 50_000),
     "interleavings_per_s": ("at least", 3000),
+    "curve_vs_tcp": ("at most", 1.5),
+    "channel_curve_vs_tcp": ("at most", 1.5),
     "kill_ms": ("at most", 10),
     "restart_ms": ("at most", 50),
     "up_ready_ms": ("at most", 1500),
@@ -54,7 +57,7 @@ GOALS = {
 def main(as_json: bool) -> int:
     """Measure everything and print it; always 0, since a slow machine is not a mistake."""
     result: dict[str, Figures] = {}
-    for measure in (simulated, golden_cases, storm, interleavings, against_raw, kill_and_restart, up_ready):
+    for measure in (simulated, golden_cases, storm, interleavings, against_raw, curve, kill_and_restart, up_ready):
         result.update(measure())
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -100,10 +103,10 @@ def _bench_host() -> HostSpec:
 
 # -- processes against the raw baseline --------------------------------------------------------------
 @contextlib.contextmanager
-def _running(host: HostSpec) -> Iterator[tuple[local.ProcessSystem, Path]]:
+def _running(host: HostSpec, transport: str = "ipc") -> Iterator[tuple[local.ProcessSystem, Path]]:
     with tempfile.TemporaryDirectory(prefix="xb-", ignore_cleanup_errors=True) as folder:
         run = Path(folder)
-        local.up(host, run)
+        local.up(host, run, transport)
         system = local.ProcessSystem(run)
         try:
             yield system, run
@@ -130,7 +133,7 @@ def against_raw() -> dict[str, Figures]:
     raws: list[float] = []
     with _running(_bench_host()) as (system, run):
         _pin_all(run, cpu)
-        raw = RawPing(run, cpu)
+        raw = RawPing(f"ipc://{run}/raw", cpu)
         try:
             for _ in range(ROUNDS):
                 base = float(median(raw.samples(READS)))
@@ -139,13 +142,39 @@ def against_raw() -> dict[str, Figures]:
                 recoveries += [sample / (PHASES * base) for sample in _recoveries(system)]
         finally:
             raw.close()
-            for thread in os.listdir("/proc/self/task"):
-                os.sched_setaffinity(int(thread), free)
+            _unpin(free)
     raw_us = median(raws) / 1000
     return {
         "config_read_vs_raw": _figures(reads, raw_p50_us=raw_us),
         "recovery_vs_raw": _figures(recoveries, raw_p50_us=raw_us),
     }
+
+
+def _unpin(free: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), free)
+
+
+def curve() -> dict[str, Figures]:
+    """What keys cost over tcp: a raw round trip and one of the real channel, each divided by the plain one."""
+    cpu, free = max(os.sched_getaffinity(0)), os.sched_getaffinity(0)
+    raw: list[float] = []
+    real: list[float] = []
+    with _running(_bench_host(), "tcp-plain") as plain, _running(_bench_host(), "tcp") as keyed:
+        pings = [RawPing(f"tcp://127.0.0.1:{free_port()}", cpu, curve=on) for on in (False, True)]
+        try:
+            for _, run in (plain, keyed):
+                _pin_all(run, cpu)
+            for _ in range(ROUNDS):
+                without, with_keys = (float(median(ping.samples(READS))) for ping in pings)
+                raw.append(with_keys / without)
+                without, with_keys = (float(median(_config_reads(system))) for system, _ in (plain, keyed))
+                real.append(with_keys / without)
+        finally:
+            for ping in pings:
+                ping.close()
+            _unpin(free)
+    return {"curve_vs_tcp": _figures(raw), "channel_curve_vs_tcp": _figures(real)}
 
 
 def _config_reads(system: local.ProcessSystem) -> list[int]:

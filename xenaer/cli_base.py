@@ -55,7 +55,7 @@ def shipped(kind: str, text: str) -> Path:
 
 def connect(run: Path | None) -> Control:
     """A connection to the system that runs in ``run``. Raises ControlError, NoSystemError."""
-    return Control(read_system(run_dir(run)).address)
+    return Control(read_system(run_dir(run)).address, run=run_dir(run))
 
 
 def parse_header(text: str) -> list[int]:

@@ -39,6 +39,7 @@ def up(
     host: Annotated[str, typer.Argument(help="host file, or name of a shipped one")] = "one-nic",
     run: RunOption = None,
     transport: Annotated[str, typer.Option(help="ipc or tcp")] = "ipc",
+    curve: Annotated[bool, typer.Option("--curve/--no-curve", help="keys for every connection over tcp")] = True,
     foreground: Annotated[bool, typer.Option("--foreground", help="stay until interrupted, then stop it")] = False,
 ) -> None:
     """Start a system."""
@@ -50,7 +51,7 @@ def up(
     folder = run_dir(run)
     if foreground:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end that comes while it starts counts too
-    local.up(spec, folder, transport)
+    local.up(spec, folder, transport if curve or transport == "ipc" else "tcp-plain")
     try:
         out(f"{spec.name} is up: {len(spec.functions)} functions, {len(spec.guests)} guests, run directory {folder}")
         if foreground:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import zmq
 
 from protocol.codec import Decoder, ProtocolError, encode
 from protocol.messages import TO_CONTROL
+from protocol.transport_keys import CONTROL, KeyRing, use_as_client
 from protocol.transport_zmq import listened_at
 
 TIMEOUT_S = 30.0
@@ -78,9 +80,14 @@ def _check_lives(address: str) -> None:
 class Control:
     """A blocking client of the hypervisor stub: one request at a time, each with a deadline."""
 
-    def __init__(self, address: str, timeout_s: float = TIMEOUT_S) -> None:
-        """Connect and introduce oneself. Raises NoSystemError, ControlError."""
+    def __init__(self, address: str, timeout_s: float = TIMEOUT_S, run: Path | None = None) -> None:
+        """Connect and introduce oneself. ``run`` is the system's run directory, where keys are left over tcp.
+
+        Raises NoSystemError, ControlError.
+        """
         _check_lives(address)
+        self._ring = KeyRing(run) if run is not None and address.startswith("tcp://") else None
+        self._name = f"{CONTROL}{os.getpid()}-{secrets.token_hex(4)}"
         self.address = address
         self.timeout_s = timeout_s
         self._decoder = Decoder(TO_CONTROL)
@@ -89,6 +96,7 @@ class Control:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
         try:
+            self._use_key()
             self._socket.connect(address)
             self.call("hello", "control", "")
         except zmq.ZMQError as error:
@@ -123,8 +131,22 @@ class Control:
             raise ControlError(f"{self.address} does not speak as a hypervisor stub does: {error}") from None
         return kind, serial, value
 
+    def _use_key(self) -> None:
+        """Over tcp, leave a fresh public key where only a user of the run directory can. Raises ControlError."""
+        if self._ring is None or not self._ring.exists:
+            return
+        try:
+            who = self._ring.introduce(self._name, self.timeout_s)
+        except OSError as error:
+            raise ControlError(f"{self._ring.folder}: {(error.strerror or str(error)).lower()}") from None
+        if who is None:
+            raise ControlError(f"the hypervisor stub has left no key in {self._ring.folder}")
+        use_as_client(self._socket, who.own, who.stub)
+
     def close(self) -> None:
         """Give the connection up."""
+        if self._ring is not None:
+            self._ring.withdraw(self._name)
         self._socket.close(linger=0)
         self._context.term()
 

@@ -20,7 +20,9 @@ from protocol.ports import Record
 
 Entry = dict[str, Any]
 Strand = tuple[str, str, str]
+HEAD = (int, str, str, str)  # time, task, label, subject: how a record begins
 FIXED = ("t", "party", "task", "label", "subject")
+PRINTK_FIELDS = len(HEAD) + 2
 SHARED_TASKS = frozenset({"xenwatch", "irq"})  # they serve events of many devices, in the order of arrival
 DRAWN = re.compile(r"\b(gnt_ref=|evtchn=)\d+")  # numbers in log lines that the environment draws
 ECHOES = re.compile(r": (fe state changed \d+|Connected\? \d|Reconfiguring device \.\.\.)$")
@@ -45,6 +47,11 @@ def entry(party: str, record: Record) -> Entry:
     return result
 
 
+def is_record(record: Record) -> bool:
+    """Begins as a record does. A guest writes its own journal, and may write anything there."""
+    return tuple(map(type, record[: len(HEAD)])) == HEAD and (record[2] != "printk" or len(record) == PRINTK_FIELDS)
+
+
 class JournalSet:
     """The journals of one system. ``read`` gives what has appeared since the last call, in time order.
 
@@ -63,7 +70,7 @@ class JournalSet:
         strands = []
         for path, offset in self._offsets.items():
             records, self._offsets[path] = read_journal(path, offset)
-            strands.append([entry(party_of(path), record) for record in records])
+            strands.append([entry(party_of(path), record) for record in records if is_record(record)])
         return merge(strands)
 
 

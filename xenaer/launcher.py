@@ -36,6 +36,7 @@ from hypervisor_stub.process import (  # noqa: E402
 )
 from hypervisor_stub.zygote import die_with_parent  # noqa: E402
 from protocol.topology import HOST, HostSpec  # noqa: E402
+from protocol.transport_keys import KeyRing  # noqa: E402
 from protocol.transport_zmq import TransportError  # noqa: E402
 from xenaer.run_files import FAULT, clean, system_file  # noqa: E402
 
@@ -52,8 +53,11 @@ class Launcher:
         self.host = host
         self.run = run
         self.epoch = time.monotonic_ns()
-        self.base = "tcp://127.0.0.1" if transport == "tcp" else f"ipc://{run}/s"
-        self.door = f"tcp://127.0.0.1:{_free_port()}" if transport == "tcp" else f"ipc://{run}/s/hypervisor"
+        tcp = transport.startswith("tcp")
+        self.base = "tcp://127.0.0.1" if tcp else f"ipc://{run}/s"
+        self.door = f"tcp://127.0.0.1:{free_port()}" if tcp else f"ipc://{run}/s/hypervisor"
+        if transport == "tcp":  # "tcp-plain" is for measuring what the keys cost
+            KeyRing(run).create()
         self.children: dict[int, str] = {}
         self.failed = 0
 
@@ -140,7 +144,8 @@ def _child(name: str, main: Callable[[], int], parent: int) -> None:
         os._exit(status)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -81,7 +81,7 @@ def _prepare(run: Path) -> int:
         for name in ("journal", SYSFS):
             shutil.rmtree(run / name, ignore_errors=True)
         for name in ("s", "journal"):
-            (run / name).mkdir()
+            (run / name).mkdir(mode=0o700)
     except OSError as error:
         raise RunDirError(f"run directory {run}: {(error.strerror or str(error)).lower()}") from None
     return lock
@@ -148,7 +148,7 @@ def _wait_described(run: Path) -> None:
 def _ready(run: Path, guests: set[str]) -> bool:
     """False also if no answer came: then it is time to see whether the system is still there."""
     try:
-        with Control(address_of(run), timeout_s=ANSWER_S) as control:
+        with Control(address_of(run), timeout_s=ANSWER_S, run=run) as control:
             ready: bool = control.ctl("hypervisor", "wait-ready", [])
             return ready and guests <= set(control.ctl("hypervisor", "status", [])["supervisors"])
     except (ControlError, LocalError):
@@ -176,7 +176,7 @@ def down(run: Path) -> None:
     run = run.absolute()
     pid = _launcher_pid(run)
     if pid is not None and not all_ended(run) and not _wait_gone(pid, 0):
-        with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=ANSWER_S) as control:
+        with contextlib.suppress(ControlError), Control(address_of(run), timeout_s=ANSWER_S, run=run) as control:
             control.ctl("hypervisor", "stop", [], timeout_s=STOP_TIMEOUT_S)
         if not _wait_gone(pid, STOP_TIMEOUT_S):
             with contextlib.suppress(ProcessLookupError):
@@ -203,7 +203,7 @@ class ProcessSystem:
 
     def __init__(self, run: Path, address: str | None = None) -> None:
         self.run = run
-        self.control = Control(address or address_of(run))
+        self.control = Control(address or address_of(run), run=run)
         self._journals = JournalSet(run / "journal")
         self._begin = time.monotonic()
 

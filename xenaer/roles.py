@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from protocol.transport_keys import KeyRing
 from protocol.transport_zmq import TransportError
 from xenaer.control import run_dir
 from xenaer.run_files import SYSFS, clean, system_file
@@ -67,15 +68,18 @@ def _hypervisor(options: dict[str, str], run: Path) -> int:
     from xenaer.host import load_host  # noqa: PLC0415
 
     host = load_host(options["host"])
-    (run / "journal").mkdir(parents=True, exist_ok=True)
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (run / "journal").mkdir(exist_ok=True)
     clean(run)
     for old in [run / "epoch", *(run / "journal").glob("*.mpk")]:
         old.unlink(missing_ok=True)
     shutil.rmtree(run / SYSFS, ignore_errors=True)
-    (run / "s").mkdir(exist_ok=True)
+    (run / "s").mkdir(mode=0o700, exist_ok=True)
     epoch = time.monotonic_ns()
-    (run / "epoch").write_text(f"{epoch}\n")
     door = options["listen"]
+    if door.startswith("tcp://"):
+        KeyRing(run).create()  # before the epoch, for which the others wait
+    (run / "epoch").write_text(f"{epoch}\n")
     base = "tcp://*" if door.startswith("tcp://") else f"ipc://{run}/s"
     _announce(run, door, options.get("advertise") or socket.gethostname(), host.name)
     try:

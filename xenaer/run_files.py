@@ -12,6 +12,8 @@ import shutil
 import time
 from pathlib import Path
 
+from protocol.transport_keys import FOLDER
+
 LOCK_POLL_S = 0.005
 SYSFS = "sysfs"  # directory for dom0's sysfs tree, unless another one is asked for
 FAULT = "fault"  # in the launcher's log: "<process>: fault: <what happened>"
@@ -51,6 +53,7 @@ def all_ended(run: Path, seconds: float = 0.0) -> bool:
 
 def clean(run: Path) -> None:
     """Remove everything that says that a system is running; journals and logs stay."""
-    shutil.rmtree(run / "s", ignore_errors=True)
+    for name in ("s", FOLDER):
+        shutil.rmtree(run / name, ignore_errors=True)
     for name in ("system.json", "ready"):
         (run / name).unlink(missing_ok=True)

@@ -131,6 +131,8 @@ async def _common_process(
     budget.spend(kernel.now() - begin, pdev.paused_ns() - paused)
     pdev.mute = situation is Situation.TIMEOUT and not pdev.pciback.profile.has(Defect.D10)
     answer = _conclude(situation, channel, events, keep_pending=pdev.pciback.profile.has(Defect.D4))
+    if answer[0] is Situation.ANSWER_INVALID:
+        pdev.share.refuse("answer", f"{answer[1]} to {phase}")
     own = phase is not Phase.RESUME and not pdev.pciback.profile.has(Defect.D9)  # resume has no answer of its own
     if situation is None and answer[1] == state and own:
         events.reply_equals_request += 1

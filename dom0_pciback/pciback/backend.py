@@ -8,33 +8,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from dom0_pciback.pciback.exports import EINVAL, Exports, FatalError, is_u32
 from dom0_pciback.pciback.ops import OpWorker
 from dom0_pciback.pciback.profile import Defect
+from dom0_pciback.pciback.share import GuestShare
 from dom0_pciback.pciback.stub import PcistubDevice
-from dom0_pciback.pciback.vpci import EFAULT, NO_BRIDGES, NO_SPACE, Topology
+from dom0_pciback.pciback.vpci import EFAULT, Topology
 from kernel_stub.kernel import DEBUG, INFO
 from kernel_stub.rpc import RpcError
 from kernel_stub.sync import Mutex, NoLock
 from kernel_stub.xenbus_client import XenbusDevice
 from protocol.channel import Channel
-from protocol.ids import Sbdf
+from protocol.ids import guest_identity
+from protocol.ports import EndpointError
 from protocol.sharedinfo import PCIB_AERHANDLER, SharedPage
-from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_state, parse_vdev, vdev_text
+from protocol.xenbus import MAGIC, XenbusState, backend_dir, frontend_dir, parse_state
 
 if TYPE_CHECKING:
     from dom0_pciback.pciback.pciback import Pciback
 
 S = XenbusState
-EINVAL = 22
-
-
-class FatalError(Exception):
-    """A step failed for good (B14): errno and text of ``xenbus_dev_fatal``."""
-
-    def __init__(self, errno: int, text: str) -> None:
-        super().__init__(text)
-        self.errno = errno
-        self.text = text
+ENFILE = 23
 
 
 class XenPcibkDevice:
@@ -63,8 +57,9 @@ class XenPcibkDevice:
         self._tokens: list[tuple[str, str]] = []
         self._grant: tuple[int, int] | None = None
         self._port = 0  # dom0's end of the event channel, 0 while there is none
-        self._roots: list[tuple[int, int]] = []
-        self.exported: dict[Sbdf, PcistubDevice] = {}
+        self.exported = Exports(self)
+        name, hardened = pciback.guest_name(domid), pciback.profile.hardened
+        self.share = GuestShare(self.kernel, pciback.refusals, name, limited=hardened)
 
     @property
     def name(self) -> str:
@@ -105,7 +100,7 @@ class XenPcibkDevice:
         await self.disconnect("frontend is gone")
         async with self.dev_lock:
             for sbdf in list(self.exported):
-                await self._unexport(sbdf)
+                await self.exported.take_back(sbdf)
         self.pciback.forget(self.domid)
         await self.dev.switch_state(S.CLOSED)  # BUS-9: what the core does once a driver's remove has run
 
@@ -115,6 +110,7 @@ class XenPcibkDevice:
             await step()
         except FatalError as fatal:
             self.printk(INFO, fatal.text)
+            self.share.refuse("frontend", fatal.text)
             await self.dev.fatal(fatal.errno, fatal.text)
 
     # -- the backend's own directory -------------------------------------------------------------
@@ -128,32 +124,49 @@ class XenPcibkDevice:
             self.printk(DEBUG, "Reconfiguring device ...")
             await self._guarded(lambda: self._reconfigure(None))  # B5
         elif state == S.RECONFIGURING and not self.pciback.profile.has(Defect.D22):
-            await self._mark_departing()
+            await self.exported.mark_departing()
 
     async def _setup(self) -> None:
         """B3: export everything listed, publish the roots; then B4."""
         async with self.dev_lock:
             for number in range(await self._num_devs()):
-                await self._export(number)
-            await self._publish_roots()
+                await self.exported.add(number)
+            await self.exported.publish_roots()
         await self.dev.switch_state(S.INITIALISED)
         await self._attach()
 
     async def _num_devs(self) -> int:
-        text = await self._node("num_devs")
-        if text is None or not _is_u32(text):
+        text = await self.node("num_devs")
+        if text is None or not is_u32(text):
             raise FatalError(EINVAL, "Error reading number of devices")
         return int(text)
 
-    async def _node(self, name: str) -> str | None:
+    async def node(self, name: str) -> str | None:
+        """A node of the backend's own directory; None if it is not there."""
         return await self.pciback.xenbus.read(f"{self.dev.nodename}/{name}")
 
-    async def _write(self, name: str, value: object) -> None:
+    async def write(self, name: str, value: object) -> None:
+        """Write a node of the backend's own directory."""
         await self.pciback.xenbus.write(f"{self.dev.nodename}/{name}", value)
 
     # -- the frontend's state --------------------------------------------------------------------
     async def _frontend_changed(self, path: str) -> None:
-        """``xen_pcibk_frontend_changed``: rows B4 and B7 to B13; an undefined state is ignored (X29)."""
+        """``xen_pcibk_frontend_changed``, at a limited rate in ``hardened``: xenwatch serves all guests (X30)."""
+        wait = self.share.state_changes()
+        if wait:
+            self.kernel.spawn(self._catch_up(path, wait), f"state of guest {self.domid}")
+        elif wait is not None:
+            await self._follow(path)
+
+    async def _catch_up(self, path: str, wait: int) -> None:
+        """What a frontend's state has become while it was not followed."""
+        await self.kernel.sleep(wait)
+        self.share.catching_up = False
+        if self.pciback.guests.get(self.domid) is self:
+            self.pciback.xenbus.again(path, self._frontend_changed)
+
+    async def _follow(self, path: str) -> None:
+        """Rows B4 and B7 to B13; an undefined state is ignored (X29)."""
         text = await self.pciback.xenbus.read(path)
         state = parse_state(text)
         self.printk(DEBUG, f"fe state changed {state}")
@@ -190,7 +203,7 @@ class XenPcibkDevice:
     async def _frontend_closed(self) -> None:
         """B11, B12."""
         await self._closing(S.CLOSED)
-        if (await self._node("online") or "0") == "0":
+        if (await self.node("online") or "0") == "0":
             await self._frontend_gone()
 
     async def _frontend_gone(self) -> None:
@@ -203,6 +216,8 @@ class XenPcibkDevice:
         """B4: both ends Initialised: map the page, bind the event channel."""
         if await self.dev.read_state() != S.INITIALISED or await self.dev.otherend_state() != S.INITIALISED:
             return
+        if not self.share.may_connect():
+            raise FatalError(EINVAL, "Too many connections of the frontend")
         self.printk(DEBUG, "Reading frontend config")
         gref, port = await self._frontend_config()
         async with self.dev_lock:
@@ -217,7 +232,7 @@ class XenPcibkDevice:
         gref = await read(f"{self.dev.otherend}/pci-op-ref")
         port = await read(f"{self.dev.otherend}/event-channel")
         magic = await read(f"{self.dev.otherend}/magic")
-        if not _is_u32(gref) or not _is_u32(port) or magic is None:
+        if not is_u32(gref) or not is_u32(port) or magic is None:
             raise FatalError(EINVAL, "Error reading configuration from frontend")
         if magic != MAGIC:
             text = f"version mismatch ({magic[:32]}/{MAGIC}) with pcifront - halting xen-pciback"
@@ -231,7 +246,11 @@ class XenPcibkDevice:
             image: bytes = await rpc.call("grant_map", self.domid, gref)
         except RpcError:
             raise FatalError(EINVAL, "Error mapping other domain page in ours.") from None
-        address, link = self.pciback.endpoints.listen("channel", f"d{self.domid}")
+        try:
+            address, link = self.pciback.endpoints.listen("channel", guest_identity(self.domid))
+        except EndpointError as error:
+            await rpc.call("grant_unmap", self.domid, gref)
+            raise FatalError(ENFILE, str(error)) from None
         try:
             self._port = await rpc.call("evtchn_bind", self.domid, port, address)
         except RpcError:
@@ -241,19 +260,24 @@ class XenPcibkDevice:
         self._grant = (self.domid, gref)
         profile = self.pciback.profile
         self.channel = Channel(link, SharedPage(image), crossing=profile.has(Defect.D10))
-        self.aer_handler = self.channel.page.test_bit(PCIB_AERHANDLER)
+        self.aer_handler = self.share.handler_flag = self.channel.page.test_bit(PCIB_AERHANDLER)
         self.worker = OpWorker(
             self.kernel, self.channel, self._lookup, self.name, serve_abandoned=profile.has(Defect.D6)
         )
+        self.worker.events.on_spurious = lambda: self.share.spurious(self.channel)
         self.channel.on_close = self._channel_lost
         self.printk(DEBUG, "Attached!")
 
     def _lookup(self, domain: int, bus: int, devfn: int) -> PcistubDevice | None:
         sbdf = self.vbus.lookup(domain, bus, devfn)
-        return self.pciback.slots.get(sbdf) if sbdf is not None else None
+        if sbdf is None or not self.pciback.owns(sbdf, self.domid):
+            return None  # taken away already: a guest that keeps asking must not reach it (KILL-4)
+        return self.pciback.slots.get(sbdf)
 
     def _channel_lost(self, reason: str) -> None:
         """The guest's end is gone or broke the protocol (X48)."""
+        if reason != "connection lost":
+            self.share.refuse("bad-message", reason)
         self.lost = True
         self._wake_askers()
 
@@ -319,55 +343,7 @@ class XenPcibkDevice:
         if self.pciback.guests.get(self.domid) is self:
             await self.dev.switch_state(state)
 
-    # -- devices -------------------------------------------------------------------------------
-    async def _export(self, number: int) -> None:
-        """``xen_pcibk_export_device``: entry ``dev-N`` becomes a device of the guest (4.3)."""
-        text = await self._node(f"dev-{number}")
-        try:
-            sbdf = Sbdf.parse(text or "")
-        except ValueError:
-            raise FatalError(EINVAL, "Error parsing pci device configuration") from None
-        psdev = self.pciback.slots.get(sbdf)
-        if psdev is None or psdev.pdev is not None:
-            raise FatalError(EINVAL, f"Couldn't locate PCI device ({sbdf})! perhaps already in-use?")
-        devfn = self.vbus.add(sbdf, is_bridge=psdev.dev.is_bridge)
-        if devfn < 0:
-            if self.pciback.profile.has(Defect.D12):  # nobody gives it back before the guest goes
-                psdev.pdev, self.exported[sbdf] = self, psdev
-            raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
-        psdev.pdev, psdev.detaching, psdev.clean = self, False, False
-        psdev.young_since, self.introduced = self.kernel.now(), False
-        # Only a guest without pcifront has its gsi looked up.
-        psdev.leaked |= self.pciback.profile.has(Defect.D13) and not self.pciback.may_connect(self.domid)
-        self.exported[sbdf] = psdev
-        where = f"dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}"
-        self.printk(DEBUG, f"exporting {where}")
-        self.kernel.printk(INFO, f"{psdev.dev.prefix}registering for {self.domid}")
-        segment, bus, devfn = self.vbus.guest_address(sbdf) or (0, 0, devfn)
-        guest = Sbdf(segment, bus, devfn >> 3, devfn & 7)
-        await self._write(f"vdev-{number}", vdev_text(guest))
-        await self._write(f"state-{number}", int(S.INITIALISED))
-        self.kernel.trace("pciback.export", str(sbdf), guest.number)
-
-    async def _unexport(self, sbdf: Sbdf, *, stub_resets: bool = False) -> None:
-        """Take a device from the guest: off the virtual bus, then put back."""
-        self.vbus.remove(sbdf)
-        psdev = self.exported.pop(sbdf)
-        self.kernel.printk(INFO, f"{psdev.dev.prefix}unregistering for {self.domid}")
-        await self.pciback.put_back(psdev, stub_resets=stub_resets)
-        self.kernel.trace("pciback.unexport", str(sbdf))
-
-    async def _publish_roots(self) -> None:
-        """Roots are append-only, each published once (BUS-15)."""
-        self.printk(DEBUG, "Publishing pci roots")
-        for root in self.vbus.roots():
-            if root not in self._roots:
-                text = f"{root[0]:04x}:{root[1]:02x}"
-                self.printk(DEBUG, f"writing root {len(self._roots)} at {text}")
-                await self._write(f"root-{len(self._roots)}", text)
-                self._roots.append(root)
-                await self._write("root_num", len(self._roots))
-
+    # -- reconfiguration ------------------------------------------------------------------------
     async def _frontend_reconfigures(self) -> None:
         """B7, B8."""
         if await self.dev.read_state() == S.RECONFIGURING:
@@ -379,58 +355,14 @@ class XenPcibkDevice:
         """``xen_pcibk_reconfigure``: sub-state 1 is exported, 5 is removed, others stay (BUS-11)."""
         async with self.dev_lock:
             for number in range(await self._num_devs()):
-                sub = parse_state(await self._node(f"state-{number}"))
+                sub = parse_state(await self.node(f"state-{number}"))
                 if sub == S.INITIALISING:
                     self.printk(DEBUG, f"Attaching dev-{number} ...")
-                    await self._export(number)
-                    await self._publish_roots()
+                    await self.exported.add(number)
+                    await self.exported.publish_roots()
                 elif sub == S.CLOSING:
                     self.printk(DEBUG, f"Detaching dev-{number} ...")
-                    if not await self._remove(number) and not self.pciback.profile.hardened:
+                    if not await self.exported.remove(number) and not self.pciback.profile.hardened:
                         return  # BUS-13: state 7 stays; hardened skips the entry
             if state is not None:
                 await self._introduce(state)
-
-    async def _remove(self, number: int) -> bool:
-        """``xen_pcibk_remove_device``; False if the guest has no such device."""
-        sbdf = await self._departing(number)
-        if sbdf is None:
-            self.printk(DEBUG, f"Couldn't locate PCI device of dev-{number}! not owned by this domain")
-            return False
-        self._say_removing(sbdf)
-        # In hardened the toolstack resets next, when the guest's DMA is blocked too (errata 9.2 no. 13).
-        await self._unexport(sbdf, stub_resets=self.pciback.profile.hardened)
-        return True
-
-    def _say_removing(self, sbdf: Sbdf) -> None:
-        """The address that the guest has for the device."""
-        address = self.vbus.guest_address(sbdf)
-        if address is not None:
-            domain, bus, devfn = address
-            self.printk(DEBUG, f"removing dom {domain:x} bus {bus:x} slot {devfn >> 3:x} func {devfn & 7:x}")
-
-    async def _departing(self, number: int) -> Sbdf | None:
-        """Machine address of the device that ``vdev-N`` names, if it is one of ours."""
-        try:
-            vdev = parse_vdev(await self._node(f"vdev-{number}") or "")
-        except ValueError:
-            return None
-        sbdf = self.vbus.lookup(vdev.segment, vdev.bus, vdev.devfn)
-        return sbdf if sbdf in self.exported else None
-
-    async def _mark_departing(self) -> None:
-        """H11: a device that is being detached is marked before anybody waits for the guest.
-
-        Nothing happens if the directory has gone meanwhile (B6).
-        """
-        count = await self._node("num_devs")
-        for number in range(int(count or 0) if _is_u32(count) else 0):
-            if parse_state(await self._node(f"state-{number}")) == S.CLOSING:
-                sbdf = await self._departing(number)
-                if sbdf is not None:
-                    self.pciback.mark_detaching(sbdf)
-
-
-def _is_u32(text: str | None) -> bool:
-    """A decimal number that fits in 32 bits (X28); only ASCII, other scripts have digits that ``int`` refuses."""
-    return text is not None and text.isascii() and text.isdigit() and int(text) < 1 << 32

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from kernel_stub.kernel import Kernel
 from kernel_stub.sync import WaitQueue
 from protocol.channel import Channel
+from protocol.limits import SPURIOUS_EVENTS, Bucket
 from protocol.sharedinfo import PCIB_ACTIVE, PCIF_ACTIVE
 
 SPURIOUS_THRESHOLD = 1
@@ -28,12 +29,14 @@ class BackendEvents:
     __slots__ = (
         "_delayed",
         "_held",
+        "_idle",
         "answered",
         "channel",
         "eoi_pending",
         "events",
         "jiffies_delayed",
         "kernel",
+        "on_spurious",
         "op_active",
         "op_pending",
         "queue_op",
@@ -55,11 +58,15 @@ class BackendEvents:
         self.spurious = 0
         self._held = False
         self._delayed = False
+        self._idle = Bucket(*SPURIOUS_EVENTS)  # doorbells that ask for nothing, or come before the last is served
+        self.on_spurious: Callable[[], None] = lambda: None
         channel.on_event = self.handle_event
 
     def handle_event(self) -> None:
         """``xen_pcibk_handle_event``; an event that comes before the EOI of the last one is held back."""
         if self.eoi_pending or self._delayed:
+            if self._held:
+                self._useless()
             self._held = True
             return
         self.events += 1
@@ -98,10 +105,18 @@ class BackendEvents:
             self.spurious = 0
             return 0
         self.spurious_events += 1
+        self._useless()
         self.spurious = min(self.spurious + 1, SPURIOUS_LIMIT)
         if self.spurious <= SPURIOUS_THRESHOLD:
             return 0
         return min(JIFFY << self.spurious - 1 - SPURIOUS_THRESHOLD, DELAY_MAX)
+
+    def _useless(self) -> None:
+        """X13: a guest that goes on ringing is not listened to for a while."""
+        self.on_spurious()
+        wait = self._idle.take(self.kernel.now())
+        if wait:
+            self.channel.link.pause(wait)
 
     def _unmask(self) -> None:
         self._delayed = False

@@ -20,6 +20,7 @@ from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
 from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
+from kernel_stub.refusals import Refusals
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import Mutex, NoLock, RwSem, WaitQueue
 from kernel_stub.xenbus_client import Xenbus
@@ -52,6 +53,8 @@ class Pciback:
         self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
         self.quirks: list[Quirk] = []  # heads of the quirk list, in the order in which they were added
         self.names: dict[int, str] = {}
+        self.refusals = Refusals(kernel)
+        self.owns: Callable[[Sbdf, int], bool] = lambda sbdf, domid: True  # the IOMMU's word, as the stub ordered it
         self._number = 0
         self.driver = PciDriver(DRIVER_NAME, ErrorHandlers(), self._probe, self._remove)
 

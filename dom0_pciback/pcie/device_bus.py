@@ -14,6 +14,7 @@ from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu, bus_master_ok
 from kernel_stub.kernel import MS, Kernel
+from kernel_stub.refusals import Refusals
 from kernel_stub.rpc import Rpc, RpcError
 from protocol.ids import Sbdf
 from protocol.layout_msi import MSI_FLAGS_ENABLE
@@ -21,6 +22,7 @@ from protocol.ports import Link
 
 COMPLETION_TIMEOUT = 2_000 * MS  # a DMA read that the guest's memory does not answer is aborted
 BARS = range(6)
+READS_MAX = 32  # tags of a function: DMA reads that it may have under way
 SIZES = (1, 2, 4, 8)  # bytes of one access to a register
 MSI_CONTROL = 2  # offset of Message Control in the capability
 
@@ -41,6 +43,7 @@ class DeviceBus:
         self.iommu = iommu
         self.keeps_mappings = keeps_mappings
         self._profile = hierarchy.profile
+        self.refusals = Refusals(kernel)
         self.functions = hierarchy.functions
         self.resolve: Resolve = lambda domid, devfn: None
         self.guest_devfn: GuestDevfn = lambda sbdf: None
@@ -69,6 +72,7 @@ class DeviceBus:
             return self._mmio_read(domid, devfn, bar, offset, size)
 
         rpc.handlers["mmio_read"] = mmio_read
+        rpc.refuse = lambda what, text: self.refusals.refuse("role", f"domain {domid}", f"{what}: {text}")
         rpc.events["mmio_write"] = lambda *args: self._mmio_write(domid, *args)
 
     def detach(self, domid: int) -> None:
@@ -93,7 +97,7 @@ class DeviceBus:
         function = self.functions.get(sbdf) if sbdf is not None else None
         if function is None or sbdf is None:
             return None
-        if self.iommu.owner(sbdf) != domid and not self.keeps_mappings:
+        if self.iommu.revoked(domid) or (self.iommu.owner(sbdf) != domid and not self.keeps_mappings):
             return None
         if bar not in BARS or not function.memory_enabled(bar):
             return None
@@ -116,11 +120,12 @@ class DeviceBus:
 class FunctionBusMaster:
     """``devices.BusMaster`` of one function: every access is checked when it is made."""
 
-    __slots__ = ("bus", "function")
+    __slots__ = ("_reading", "bus", "function")
 
     def __init__(self, bus: DeviceBus, function: Function) -> None:
         self.bus = bus
         self.function = function
+        self._reading = 0  # reads that wait for the guest's memory
 
     def _way(self) -> tuple[Rpc, int] | None:
         """The link to the memory that this function may reach now, and its devfn there."""
@@ -134,13 +139,16 @@ class FunctionBusMaster:
     async def read(self, address: int, length: int) -> bytes | None:
         """DMA read; None if it is blocked or nobody answers."""
         way = self._way()
-        if way is None:
+        if way is None or self._reading >= READS_MAX:
             return None
+        self._reading += 1
         deadline = self.bus.kernel.now() + COMPLETION_TIMEOUT
         try:
             data = await way[0].call("dma_read", way[1], address, length, deadline=deadline)
         except RpcError:
             return None
+        finally:
+            self._reading -= 1
         return data if isinstance(data, bytes) and len(data) == length else None  # a guest may answer anything
 
     def write(self, address: int, data: bytes) -> bool:

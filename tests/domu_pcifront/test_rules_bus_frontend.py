@@ -115,7 +115,8 @@ def test_bus_25_a_guest_that_missed_the_4_connects_with_the_8(profile: str) -> N
     assert states(host) == ["3", "7", "4"]
     assert (host.be("state"), host.be("vdev-1")) == ("4", "0000:00:00.01")
     devices: Any = host.guest.domu.bus.devices
-    assert sorted(devices) == [0, 1]
+    # What no toolstack has assigned a guest of hardened cannot reach, whatever the nodes say.
+    assert sorted(devices) == ([0, 1] if profile == "linux" else [0])
     host.ctl("dom0", "inject", CARD, 0, COMP_ABORT)
     host.settle(3_000)
     answers = [fields[1:] for fields in host.world.traced("pciback.answer")]

@@ -43,6 +43,8 @@ class FakeLink:
         self._wire.append((self.peer, encode(message)))
         return True
 
+    def pause(self, ns: int) -> None: ...
+
     def close(self) -> None:
         if self.open and self.peer is not None:
             self.open = False
@@ -238,7 +240,7 @@ class FakeDom0:
 
     async def read(self, path: str) -> str:
         try:
-            return bytes(await self.rpc.call("xs_read", 0, path)).decode()
+            return bytes(await self.rpc.call("xs_read", 0, path)).decode("latin-1")
         except RpcError:
             return ""
 

@@ -78,6 +78,8 @@ class WireLink:
         assert self.peer is not None
         self.world.wire.append((self.peer, raw))
 
+    def pause(self, ns: int) -> None: ...
+
     def close(self) -> None:
         if not self.closed and self.peer is not None:
             self.world.wire.append((self.peer, None))

@@ -41,19 +41,19 @@ def process(run: Path, role: str, *options: str) -> Iterator[subprocess.Popen[st
             running.kill()
 
 
-def ask(door: str, target: str, verb: str, *args: Any) -> Any:
+def ask(run: Path, door: str, target: str, verb: str, *args: Any) -> Any:
     """One control request; a system that is not there yet or refuses gives None."""
     try:
-        with Control(door, timeout_s=2.0) as control:
+        with Control(door, timeout_s=2.0, run=run) as control:
             return control.ctl(target, verb, list(args))
     except ControlError:
         return None
 
 
-def until_verified(door: str) -> None:
+def until_verified(run: Path, door: str) -> None:
     """The guest's workload is good."""
     deadline = time.monotonic() + PATIENCE_S
-    while ask(door, "net1", "workload", -1, 4) != {"0000:00:00.0": 4}:
+    while ask(run, door, "net1", "workload", -1, 4) != {"0000:00:00.0": 4}:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -67,10 +67,10 @@ def test_three_roles_make_a_system_and_end_with_sigterm(transport: str) -> None:
         stub = stack.enter_context(process(run, "hypervisor", "--host", host, "--listen", door))
         dom0 = stack.enter_context(process(run, "dom0", "--hypervisor", door, *advertise))
         guest = stack.enter_context(process(run, "guest", "--name", "net1", "--hypervisor", door))
-        until_verified(door)
+        until_verified(run, door)
         assert (run / "ready").exists()
-        ask(door, "dom0", "touch", "0000:01:00.0")
-        until_verified(door)
+        ask(run, door, "dom0", "touch", "0000:01:00.0")
+        until_verified(run, door)
         guest.send_signal(signal.SIGTERM)  # its supervisor takes the guest along
         assert guest.wait(PATIENCE_S) == 0
         stub.send_signal(signal.SIGTERM)
@@ -87,8 +87,8 @@ def test_an_orderly_stop_ends_every_role_with_status_0() -> None:
             stack.enter_context(process(run, "dom0", "--hypervisor", door)),
             stack.enter_context(process(run, "guest", "--name", "net1", "--hypervisor", door)),
         ]
-        until_verified(door)
-        with Control(door) as control:
+        until_verified(run, door)
+        with Control(door, run=run) as control:
             control.ctl("hypervisor", "stop", [])
         assert [role.wait(PATIENCE_S) for role in roles] == [0, 0, 0]
         assert_nothing_left(run)

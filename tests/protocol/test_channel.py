@@ -30,6 +30,8 @@ class QueueLink:
         self.queue.append(encode(message))
         return True
 
+    def pause(self, ns: int) -> None: ...
+
     def close(self) -> None:
         self.closed = True
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import zmq
 
-from protocol import transport_zmq
+from protocol import transport_door
 from protocol.channel import Channel
 from protocol.codec import Decoder, decode_channel, encode
 from protocol.ports import Journal, Link, Message
 from protocol.sharedinfo import SharedPage
+from protocol.transport_door import FrontDoor
 from protocol.transport_loop import Loop, RealClock, ZmqLink
 from protocol.transport_zmq import (
     PATH_MAX,
-    FrontDoor,
     NetEndpoints,
     TransportError,
     check_address,
@@ -53,9 +53,18 @@ class Driven:
         self.journal: Journal = NullJournal()
         self.now = RealClock(time.monotonic_ns()).now
         self.runs = 0
+        self.timers: list[tuple[int, Callable[[], None]]] = []
 
     def run(self) -> None:
         self.runs += 1
+        due = [timer for timer in self.timers if timer[0] <= self.now()]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for _, callback in due:
+            callback()
+
+    def call_at(self, deadline: int, callback: Callable[[], None]) -> object:
+        self.timers.append((deadline, callback))
+        return None
 
     def next_timer(self) -> int | None:
         return self.now() + 5_000_000
@@ -218,7 +227,7 @@ class Door:
         self.door = FrontDoor(net.here.loop, [address], net.here.endpoints, self.accept)
         self.net = net
 
-    def accept(self, link: Link) -> None:
+    def accept(self, link: Link, user: str) -> None:
         self.links.append(self.net.here.take(link))
 
 
@@ -250,7 +259,7 @@ def test_a_control_client_is_served_at_the_door(net: Net, door: Door) -> None:
 
 
 def test_the_door_remembers_the_clients_heard_of_last(net: Net, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_zmq, "CLIENTS_MAX", 2)
+    monkeypatch.setattr(transport_door, "CLIENTS_MAX", 2)
     with contextlib.ExitStack() as stack:
         one, two, three = (stack.enter_context(net.there.loop.context.socket(zmq.DEALER)) for _ in range(3))
         for number, client in enumerate((one, two, one, three, one, two), 1):
@@ -264,7 +273,7 @@ def test_the_door_remembers_the_clients_heard_of_last(net: Net, door: Door, monk
 
 def test_a_second_door_at_the_same_place_is_refused(net: Net, door: Door) -> None:
     with pytest.raises(TransportError, match="already"):
-        FrontDoor(net.there.loop, [door.address], net.there.endpoints, lambda link: None)
+        FrontDoor(net.there.loop, [door.address], net.there.endpoints, lambda link, user: None)
 
 
 def test_nobody_at_the_door_is_an_error(net: Net, tmp_path: Path) -> None:

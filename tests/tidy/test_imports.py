@@ -22,12 +22,17 @@ RANK = {
 OUTSIDE_WORLD = frozenset(
     {"zmq", "time", "random", "os", "socket", "threading", "asyncio", "subprocess", "select", "signal"}
     | {"multiprocessing", "selectors", "secrets", "uuid", "datetime", "ctypes", "mmap", "tempfile", "shutil"}
+    | {"resource"}
 )
 
 # Who may touch the outside world, and why.
 SHELLS = {
     "protocol/transport_loop.py": "the real links",
     "protocol/transport_zmq.py": "the real links",
+    "protocol/transport_door.py": "the real links: the hypervisor stub's front door",
+    "protocol/transport_monitor.py": "the real links: who comes and goes",
+    "protocol/transport_gate.py": "the real links: who may connect",
+    "protocol/transport_keys.py": "the real links: keys and where they lie",
     "protocol/journal_file.py": "the journal on disk",
     "hypervisor_stub/process.py": "shell of the hypervisor stub: sockets and the real clock",
     "dom0_pciback/process.py": "shell of dom0",

@@ -70,6 +70,9 @@ class ArenaLink:
         peer.inbox.append(message)
         return True
 
+    def pause(self, ns: int) -> None:
+        """See ``protocol.ports.Link``; when a message arrives is up to who picks."""
+
     def close(self) -> None:
         """See ``protocol.ports.Link``; the peer is not told: nobody plays that in an arena."""
         self.closed = True

@@ -20,6 +20,7 @@ from domu_pcifront.driver import PciDriver
 from domu_pcifront.event_channel import EventChannel
 from domu_pcifront.pci_op import PciOps
 from kernel_stub.kernel import MS
+from kernel_stub.refusals import Refusals
 from kernel_stub.sync import WaitQueue
 from protocol.channel import Channel
 from protocol.ers import ChannelState, ErsResult, Phase
@@ -105,7 +106,7 @@ class Duo:
         kernel = self.dom0
         outside = SimpleNamespace(
             kernel=kernel, xenbus=None, profile=self.profile, progress=WaitQueue(kernel, "progress"),
-            may_connect=lambda domid: True,
+            may_connect=lambda domid: True, guest_name=lambda domid: "guest", refusals=Refusals(kernel),
         )  # fmt: skip
         pdev = self.pdev = XenPcibkDevice(cast(Any, outside), GUEST, VBUS)
         self.psdevs = {

@@ -52,6 +52,12 @@ class SimLink:
         for arrival in waiting:
             arrival()
 
+    def pause(self, ns: int) -> None:
+        """See ``protocol.ports.Link``."""
+        if self._held is None and not self.closed:
+            self.hold(on=True)
+            self.world.at(self.world.now() + ns, lambda: self.hold(on=False))
+
     def close(self) -> None:
         """See ``protocol.ports.Link``."""
         if not self.closed:
@@ -113,6 +119,9 @@ class SimEndpoints:
         link.party = self.party
         self.links.append(link)
         return address, link
+
+    def admit(self, name: str, key: str) -> None:
+        """See ``protocol.ports.Endpoints``: nobody else is there who could connect."""
 
     def connect(self, kind: str, address: str) -> SimLink:
         """See ``protocol.ports.Endpoints``."""

@@ -70,6 +70,8 @@ class Board:
         self.waiting[address] = there
         return address, here
 
+    def admit(self, name: str, key: str) -> None: ...
+
     def connect(self, kind: str, address: str) -> WireLink:
         self.connected.append(address)
         link = self.waiting.pop(address, None)

@@ -22,6 +22,7 @@ from domu_pcifront.driver import PciDriver
 from domu_pcifront.event_channel import EventChannel
 from domu_pcifront.pci_op import PciOps
 from kernel_stub.kernel import MS
+from kernel_stub.refusals import Refusals
 from kernel_stub.sync import WaitQueue
 from protocol.channel import Channel
 from protocol.codec import decode_channel
@@ -139,6 +140,7 @@ class Pair:
         pciback = SimpleNamespace(
             kernel=self.dom0, xenbus=None, profile=profile, may_connect=lambda domid: True, slots=self.slots,
             progress=WaitQueue(self.dom0, "progress"), guest_name=lambda domid: "guest1",
+            refusals=Refusals(self.dom0), owns=lambda sbdf, domid: True,
         )  # fmt: skip
         pdev = XenPcibkDevice(cast(Any, pciback), GUEST, Vpci())
         for sbdf, psdev in self.slots.items():
@@ -154,6 +156,7 @@ class Pair:
         pdev.aer_handler = page.test_bit(PCIB_AERHANDLER)
         self.worker = pdev.worker = OpWorker(self.dom0, self.channel, pdev._lookup, pdev.name)
         self.events = self.worker.events
+        self.events.on_spurious = lambda: pdev.share.spurious(self.channel)
         self.channel.on_close = pdev._channel_lost
 
     @property

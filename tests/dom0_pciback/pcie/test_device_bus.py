@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dom0_pciback.pcie.device_bus import COMPLETION_TIMEOUT, DeviceBus, FunctionBusMaster
+from dom0_pciback.pcie.device_bus import COMPLETION_TIMEOUT, READS_MAX, DeviceBus, FunctionBusMaster
 from dom0_pciback.pcie.hierarchy import Hierarchy
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import MS
@@ -181,3 +181,25 @@ def test_x48_wrong_bytes_cost_the_guest_its_bus(rig: Rig) -> None:
     assert rig.bus.link_of(GUEST) is None
     assert rig.dma() is None
     assert rig.guest.closed is not None
+
+
+def test_reads_under_way_are_bounded(rig: Rig) -> None:
+    """A guest that answers none of them, and starts its device again and again."""
+    rig.guest.link.on_message = lambda message: None
+    tasks = [rig.dom0.spawn(rig.master.read(0, 8), "dma") for _ in range(READS_MAX + 10)]
+    rig.world.settle(0)
+    assert sum(task.done and task.result is None for task in tasks) == 10
+    rig.world.settle(COMPLETION_TIMEOUT // MS + 1)
+    assert all(task.done for task in tasks)
+    again = rig.dom0.spawn(rig.master.read(0, 8), "dma")
+    rig.world.settle(0)
+    assert not again.done, "their tags are free again"
+
+
+def test_a_revoked_domain_reaches_nothing_and_nothing_reaches_it(rig: Rig) -> None:
+    rig.iommu.revoke(GUEST)
+    assert rig.read(0, 0, Reg.STATUS, 4) == ALL_ONES
+    assert rig.dma() is None
+    assert not rig.master.write(0, b"x")
+    rig.iommu.assign(NIC, GUEST)
+    assert rig.dma() is not None, "a new domain of the same number"

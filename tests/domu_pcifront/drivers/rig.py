@@ -35,6 +35,8 @@ class QueueLink:
             self.world.queue.append((self.peer, message))
         return self.open
 
+    def pause(self, ns: int) -> None: ...
+
     def close(self) -> None:
         self.open = False
         if self.peer is not None and self.peer.open:
