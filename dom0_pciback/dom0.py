@@ -69,7 +69,7 @@ class Dom0:
         self.rpc.release()
 
     async def _start(self, host: HostSpec) -> None:
-        kernel, profile = self.kernel, make_profile(host.profile, host.defects)
+        kernel, profile = self.kernel, make_profile(host.profile, host.turned_over())
         kernel.printk(INFO, f"Linux version {host.kernel} (xenaer) host {host.name}, profile {profile.name}")
         hierarchy = self.hierarchy = Hierarchy(host, self.clock)
         firmware = Firmware(hierarchy) if host.boot.firmware_first else None

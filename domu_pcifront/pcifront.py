@@ -195,7 +195,7 @@ class Pcifront:
     async def _detach_devices(self) -> None:
         """F5, F6: remove what the toolstack wants back, then say so."""
         state = await self.dev.read_state()
-        if state == S.INITIALISED:
+        if state == S.INITIALISED and "D16" not in self.defects:
             self.kernel.printk(INFO, f"{PREFIX} Skipping connect")  # F6, BUS-25
         elif state != S.CONNECTED:
             return  # F7

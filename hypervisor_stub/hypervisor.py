@@ -162,7 +162,7 @@ class Hypervisor:
             "guest": GUEST.dump_json(domain.spec),
             "timing": TIMING.dump_json(host.timing),
             "profile": host.profile,
-            "defects": list(host.defects),
+            "defects": host.turned_over(),
         }
 
     def _hello_supervisor(self, rpc: Rpc, token: str) -> dict[str, Any]:

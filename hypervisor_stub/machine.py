@@ -50,6 +50,10 @@ class Machine:
         """Profile ``hardened`` (xen-pci-errata.md 9) rather than ``linux``."""
         return self.host.profile == "hardened"
 
+    def has_defect(self, name: str) -> bool:
+        """A defect of the real code is on (xen-pci.md 7.3)."""
+        return name in self.host.defects_in_force()
+
     def deadline(self, ms: int) -> int:
         """The time ``ms`` milliseconds from now, in ns."""
         return self.kernel.now() + ms * MS

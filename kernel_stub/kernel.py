@@ -13,7 +13,8 @@ import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from inspect import CORO_CREATED, getcoroutinestate
+from typing import Any, Protocol
 
 from protocol.ports import Clock, Journal
 
@@ -75,6 +76,16 @@ def first_choice(label: str, ways: int) -> int:
     return 0
 
 
+class LockWatch(Protocol):
+    """Hears of every lock of a kernel."""
+
+    def taken(self, task: Task, lock: str) -> None:
+        """``task`` has the lock now."""
+
+    def released(self, task: Task, lock: str) -> None:
+        """``task`` has let go."""
+
+
 class Halted(BaseException):
     """Raised through a party's code when its (simulated) machine stops for good."""
 
@@ -95,6 +106,7 @@ class Kernel:
         self.tasks: dict[Task, None] = {}
         self.on_wake: Callable[[], None] | None = None  # the world wants to know that work appeared
         self.choose: Choose = first_choice  # what may go either way on several processors
+        self.locks: LockWatch | None = None  # who wants to know about every lock that is taken
         self._ready: deque[Task | Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._cancelled = 0  # timers in the heap that will never fire, at most
@@ -133,6 +145,34 @@ class Kernel:
                 self._step(item)
             else:
                 item()  # type: ignore[operator]
+
+    def ready(self) -> list[str]:
+        """Names of what is ready, in its order, numbered from the second on: what several processors could run next."""
+        found: list[str] = []
+        for item in self._ready:
+            name: str = item.name if item.__class__ is Task else item.__qualname__  # type: ignore[union-attr]
+            found.append(f"{name} #{len(found)}" if found else name)
+        return found
+
+    def run_one(self, index: int = 0) -> None:
+        """Run one of the things that are ready, out of turn if ``index`` is not 0."""
+        ready = self._ready
+        if index:
+            ready.rotate(-index)
+            item = ready.popleft()
+            ready.rotate(index)
+        else:
+            item = ready.popleft()
+        if item.__class__ is Task:
+            self._step(item)
+        else:
+            item()  # type: ignore[operator]
+
+    def close(self) -> None:
+        """The party is given up: tasks that never began end here, or Python would complain about them."""
+        for task in self.tasks:
+            if getcoroutinestate(task.coro) == CORO_CREATED:
+                task.coro.close()
 
     def schedule(self, tasklet: Callable[[], None]) -> None:
         """``tasklet_schedule``: call a function that never waits, after everything that is ready now."""

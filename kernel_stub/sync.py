@@ -102,17 +102,21 @@ class Mutex:
         assert self.owner is not task, f"{task} takes {self.name} twice"
         if self.owner is None:
             self.owner = task
-            return
-        task.waiting_on = f"{self.name} held by {self.owner.name}"
-        self.waiters.append(task)
-        await park()
-        assert self.owner is task
+        else:
+            task.waiting_on = f"{self.name} held by {self.owner.name}"
+            self.waiters.append(task)
+            await park()
+            assert self.owner is task
+        if self.kernel.locks is not None:
+            self.kernel.locks.taken(task, self.name)
 
     def release(self) -> None:
         """Hand the lock to the first waiter, if any."""
         assert self.owner is not None, f"{self.name} is not held"
         # No task is current while the interpreter ends an abandoned coroutine: its ``finally`` may release.
         assert self.kernel.current in (self.owner, None), f"{self.kernel.current} releases {self.name} of {self.owner}"
+        if self.kernel.locks is not None:
+            self.kernel.locks.released(self.owner, self.name)
         self.owner = None
         while self.waiters:
             task = self.waiters.popleft()
@@ -153,7 +157,12 @@ class StealableMutex(Mutex):
         assert self.owner is not task, f"{task} takes {self.name} twice"
         if self.owner is None:
             self.owner = task
-            return
+        else:
+            await self._wait(task)
+        if self.kernel.locks is not None:
+            self.kernel.locks.taken(task, self.name)
+
+    async def _wait(self, task: Task) -> None:
         self.waiters.append(task)
         self._queued(task)
         while True:
@@ -178,6 +187,8 @@ class StealableMutex(Mutex):
         assert self.owner is not None, f"{self.name} is not held"
         # No task is current while the interpreter ends an abandoned coroutine: its ``finally`` may release.
         assert self.kernel.current in (self.owner, None), f"{self.kernel.current} releases {self.name} of {self.owner}"
+        if self.kernel.locks is not None:
+            self.kernel.locks.released(self.owner, self.name)
         self.owner = None
         while self.waiters and self.waiters[0].done:
             self.waiters.popleft()

@@ -21,6 +21,7 @@ from typing import Any
 from protocol.topology import HostSpec
 from xenaer import local
 from xenaer.bench_aer import golden_cases, storm
+from xenaer.bench_explore import interleavings
 from xenaer.bench_raw import RawPing, pin
 from xenaer.boot import activate, data_dir
 from xenaer.host import load_host
@@ -44,6 +45,7 @@ GOALS = {
     "simulated_recoveries_per_s": ("at least", 3000),
     "golden_cases_per_s": ("at least", 300),
     "storm_errors_per_s": ("at least", 50_000),
+    "interleavings_per_s": ("at least", 3000),
     "curve_vs_tcp": ("at most", 1.5),
     "channel_curve_vs_tcp": ("at most", 1.5),
     "kill_ms": ("at most", 10),
@@ -55,7 +57,7 @@ GOALS = {
 def main(as_json: bool) -> int:
     """Measure everything and print it; always 0, since a slow machine is not a mistake."""
     result: dict[str, Figures] = {}
-    for measure in (simulated, golden_cases, storm, against_raw, curve, kill_and_restart, up_ready):
+    for measure in (simulated, golden_cases, storm, interleavings, against_raw, curve, kill_and_restart, up_ready):
         result.update(measure())
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")

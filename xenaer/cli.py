@@ -13,7 +13,7 @@ import sys
 import typer
 from typer.main import get_command
 
-from xenaer import cli_conform, cli_lspci, cli_script, cli_sysfs, cli_system
+from xenaer import cli_conform, cli_lspci, cli_scenarios, cli_script, cli_sysfs, cli_system
 from xenaer.cli_base import StopError
 from xenaer.control import ControlError, NoSystemError
 from xenaer.yaml_lines import InputError
@@ -33,6 +33,7 @@ cli_script.register(app)
 cli_sysfs.register(app)
 cli_conform.register(app)
 cli_lspci.register(app)
+cli_scenarios.register(app)
 
 UsageProblem: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 

@@ -89,7 +89,8 @@ async def _known_end(pdev: XenPcibkDevice) -> None:
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
     """What keeps pciback from asking; first row wins. None: ask."""
     if psdev.detaching:
-        return Situation.DETACHED
+        forgotten = pdev.vbus.guest_address(psdev.dev.sbdf) is None and pdev.pciback.profile.has(Defect.D20)
+        return Situation.NO_GUEST_ADDRESS if forgotten else Situation.DETACHED
     if pdev.stopped or pdev.condemned:
         return Situation.GUEST_DEAD
     if pdev.mute:

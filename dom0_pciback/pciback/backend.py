@@ -120,7 +120,7 @@ class XenPcibkDevice:
         if state == S.INIT_WAIT:
             self.printk(DEBUG, "getting be setup")
             await self._guarded(self._setup)
-        elif state == S.INITIALISED:
+        elif state == S.INITIALISED and not self.pciback.profile.has(Defect.D17):
             self.printk(DEBUG, "Reconfiguring device ...")
             await self._guarded(lambda: self._reconfigure(None))  # B5
         elif state == S.RECONFIGURING and not self.pciback.profile.has(Defect.D22):
@@ -178,14 +178,17 @@ class XenPcibkDevice:
             S.CLOSED: self._frontend_closed,
             S.UNKNOWN: self._frontend_gone,
         }
-        if state == S.UNKNOWN and text is not None and text.strip() not in ("", "0"):
+        nonsense = state == S.UNKNOWN and text is not None and text.strip() not in ("", "0")
+        if nonsense and self.pciback.profile.hardened:
             return
         row = rows.get(state)
         if row is not None:
             await self._guarded(row)
 
     async def _frontend_connected(self) -> None:
-        """B9; a frontend that says so without a page is not believed (X32)."""
+        """B9; a frontend that says so without a page is not believed (X32), in ``linux`` it is."""
+        if self.channel is None and not self.pciback.profile.hardened:
+            await self.dev.switch_state(S.CONNECTED)
         if self.channel is not None:
             for psdev in self.exported.values():
                 psdev.young_since = None

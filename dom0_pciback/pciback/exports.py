@@ -52,6 +52,8 @@ class Exports(dict[Sbdf, PcistubDevice]):
             raise FatalError(-devfn, NO_BRIDGES if devfn == -EFAULT else NO_SPACE)
         psdev.pdev, psdev.detaching, psdev.clean = self.pdev, False, False
         psdev.young_since, self.pdev.introduced = self.pdev.kernel.now(), False
+        # Only a guest without pcifront has its gsi looked up.
+        psdev.leaked |= self.pdev.pciback.profile.has(Defect.D13) and not self.pdev.pciback.may_connect(self.pdev.domid)
         self[sbdf] = psdev
         where = f"dom {sbdf.segment:x} bus {sbdf.bus:x} slot {sbdf.device:x} func {sbdf.function:x}"
         self.pdev.printk(DEBUG, f"exporting {where}")

@@ -41,6 +41,7 @@ class Callbacks:
         self.budget_ns = timing.aer_budget_ms * MS
         self.grace_ns = timing.connect_grace_ms * MS
         self.table = pciback.profile.table()
+        self.bystander_table = pciback.profile.bystander_table()
         self.incident = 0
 
     def budget(self) -> Budget:

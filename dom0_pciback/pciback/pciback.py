@@ -15,6 +15,7 @@ from dom0_pciback.pci.enable import pci_enable_bridge
 from dom0_pciback.pci.reset import has_reset_method, reset_function_locked
 from dom0_pciback.pci.state import save_state
 from dom0_pciback.pciback.backend import XenPcibkDevice
+from dom0_pciback.pciback.conf_quirks import Quirk, parse_quirk
 from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
@@ -50,6 +51,7 @@ class Pciback:
         # D1: one lock for all guests, held while one of them is asked and while a device is put back
         self.assignments: RwSem | NoLock = RwSem(kernel, "pcistub_sem") if profile.has(Defect.D1) else NoLock()
         self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
+        self.quirks: list[Quirk] = []  # heads of the quirk list, in the order in which they were added
         self.names: dict[int, str] = {}
         self.refusals = Refusals(kernel)
         self.owns: Callable[[Sbdf, int], bool] = lambda sbdf, domid: True  # the IOMMU's word, as the stub ordered it
@@ -136,6 +138,8 @@ class Pciback:
         psdev = self.slots.pop(dev.sbdf)
         if psdev.pdev is not None:
             psdev.pdev.exported.pop(dev.sbdf, None)
+        if psdev.leaked:  # D13: its last reference never goes, and so nothing of its release happens
+            return
         psdev.restore_seized()
         self.kernel.trace("pciback.release", dev.name)
 
@@ -156,10 +160,32 @@ class Pciback:
             if not self.profile.hardened:
                 psdev.say_interrupt_off()
             psdev.disable_msi()
+            self._drop_quirks(psdev)
             psdev.forget_guest(keep_permissive=self.profile.has(Defect.D24))
         if failed and not self.profile.has(Defect.D25):
             await self.mark_faulty(psdev, failed)
         self.progress.wake_all()  # who waits to have it may have it
+
+    # -- quirks --------------------------------------------------------------------------------
+    def add_quirk(self, text: str) -> None:
+        """Write to the driver's sysfs file ``quirks`` (6.7). Raises ValueError."""
+        quirk = parse_quirk(text)
+        psdev = self.slots.get(quirk.sbdf)
+        if psdev is None:
+            raise ValueError(f"{quirk.sbdf} is not seized by pciback")
+        psdev.conf.add_quirk(quirk)
+        self.quirks.append(quirk)
+
+    def _drop_quirks(self, psdev: PcistubDevice) -> None:
+        """The head that goes with a put back; with D19 the first one whose ids fit, whoever's it is."""
+        for quirk in self.quirks:
+            if quirk.sbdf == psdev.dev.sbdf or (self.profile.has(Defect.D19) and self._same_ids(quirk, psdev)):
+                self.quirks.remove(quirk)
+                return
+
+    def _same_ids(self, quirk: Quirk, psdev: PcistubDevice) -> bool:
+        other = self.core.devices[quirk.sbdf]
+        return (other.vendor, other.device) == (psdev.dev.vendor, psdev.dev.device)
 
     # -- guests --------------------------------------------------------------------------------
     async def _backend_appears(self, path: str) -> None:

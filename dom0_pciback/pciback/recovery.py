@@ -25,10 +25,11 @@ from dom0_pciback.pciback.ask import Budget
 from dom0_pciback.pciback.groups import Group, Kind, Outcome, Owner, make_groups
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
-from dom0_pciback.pciback.profile import PCIBACK_BYSTANDER, PCIBACK_HARDENED, Situation
+from dom0_pciback.pciback.profile import Defect, Situation
 from dom0_pciback.pciback.resets import Resets
 from dom0_pciback.pciback.restore import check, clear_all_status
 from kernel_stub.kernel import DEBUG, INFO, WARNING
+from kernel_stub.sync import NoLock
 from protocol.ers import ChannelState, ErsResult, Phase, merge, result_name
 from protocol.layout_aer import AER
 
@@ -304,13 +305,16 @@ class HardenedRecovery:
         if group.kind is Kind.NATIVE:
             return await self._native(dev, phase, state)
         bystander = source is not None and dev is not source
-        table = PCIBACK_BYSTANDER if bystander else PCIBACK_HARDENED
-        outcome = await self.callbacks.decide_phase(dev, phase, state, group.budget, table)
-        if outcome.situation in _DETACHED:
-            group.outcomes[dev] = Outcome.DETACHED
-        elif outcome.decision.kill or outcome.situation is Situation.GUEST_DEAD:
+        table = self.callbacks.bystander_table if bystander else self.callbacks.table
+        # D23: whoever seizes or resets the function holds its lock, and the whole recovery waits for that.
+        stalled = dev.device_lock if self.pciback.profile.has(Defect.D23) else NoLock()
+        async with stalled, self.pciback.assignments:
+            outcome = await self.callbacks.decide_phase(dev, phase, state, group.budget, table)
+        if outcome.decision.kill or outcome.situation is Situation.GUEST_DEAD:
             group.status = ErsResult.DISCONNECT
             group.end(Outcome.KILLED)
+        elif outcome.situation in _DETACHED and not self.pciback.profile.has(Defect.D11):
+            group.outcomes[dev] = Outcome.DETACHED
         elif outcome.vote == ErsResult.NONE:
             group.silent.append(dev)
             if outcome.situation not in _ALIVE_WITHOUT_VOTE:

@@ -87,8 +87,8 @@ class PcistubDevice:
     """
 
     __slots__ = (
-        "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "msi_image", "pdev", "pirq", "seized",
-        "warnings", "young_since",
+        "access", "clean", "conf", "core", "detaching", "dev", "faulty", "gsi", "leaked", "msi_image", "pdev", "pirq",
+        "seized", "warnings", "young_since",
     )  # fmt: skip
 
     def __init__(self, core: PciCore, dev: PciDev, number: int, *, hardened: bool) -> None:
@@ -101,6 +101,7 @@ class PcistubDevice:
         self.clean = False
         self.young_since: int | None = None  # exported then (ns), and the guest has not taken it up yet (H13)
         self.faulty = ""
+        self.leaked = False  # a gsi look-up has kept a reference (D13)
         self.warnings = 0
         self.access = HostAccess(core, dev, verbose=not hardened)
         self.seized: SavedState = save_state(core, dev)

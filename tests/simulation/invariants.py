@@ -9,6 +9,7 @@ from kernel_stub.kernel import Kernel
 from protocol.sharedinfo import PCIB_AERHANDLER
 from xenaer.journal import Entry
 from xenaer.simulation import SimSystem
+from xenaer.simulation.invariants import findings
 
 # What a task may wait for at rest: its next piece of work, and nothing else.
 IDLE = ("xenwatch events", "errors of ", "time", "nothing, in ", "AER work of ")
@@ -116,6 +117,11 @@ def pages_at_rest(system: SimSystem) -> Iterator[str]:
             yield f"flags of domain {domid}: {pdev.channel.page.data[0]:#x}"
 
 
+def races(system: SimSystem) -> Iterator[str]:
+    """No lost wake-up, dead page, answer of another phase, device with two owners or handed out without reset."""
+    yield from findings(system)
+
+
 CHECKS: tuple[Callable[[SimSystem], Iterator[str]], ...] = (
     nobody_waits,
     nothing_of_the_dead,
@@ -123,4 +129,5 @@ CHECKS: tuple[Callable[[SimSystem], Iterator[str]], ...] = (
     one_reset_per_kill,
     counters_equal_journal,
     pages_at_rest,
+    races,
 )

@@ -15,12 +15,13 @@ CLOSE_DELAY = 500_000  # the loss of a peer is noticed later than its last messa
 class SimLink:
     """One end of a link (``protocol.ports.Link``); ``peer`` is the other."""
 
-    __slots__ = ("_held", "_last", "_random", "closed", "name", "on_close", "on_message", "peer", "world")
+    __slots__ = ("_held", "_last", "_random", "closed", "name", "on_close", "on_message", "party", "peer", "world")
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
         self.peer: SimLink | None = None
+        self.party = ""  # whose end this is
         self.closed = False
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
@@ -35,7 +36,7 @@ class SimLink:
             return False
         arrival = self.world.now() + DELAY_MIN + int(self._random() * DELAY_SPREAD)
         self._last = arrival = max(arrival, self._last + 1)
-        self.world.at(arrival, lambda: peer.receive(message))
+        self.world.at(arrival, lambda: peer.receive(message), (peer.party, self.name))
         return True
 
     def receive(self, message: Message) -> None:
@@ -63,7 +64,8 @@ class SimLink:
             self.closed = True
             if self.peer is not None:
                 peer = self.peer
-                self.world.at(max(self.world.now() + CLOSE_DELAY, self._last + 1), lambda: peer.lost("connection lost"))
+                arrival = max(self.world.now() + CLOSE_DELAY, self._last + 1)
+                self.world.at(arrival, lambda: peer.lost("connection lost"), (peer.party, self.name))
 
     def lost(self, reason: str) -> None:
         """The peer is gone."""
@@ -106,13 +108,15 @@ class Switchboard:
 class SimEndpoints:
     """``protocol.ports.Endpoints`` of one party; remembers its links, so that they end with the party."""
 
-    def __init__(self, board: Switchboard) -> None:
+    def __init__(self, board: Switchboard, party: str) -> None:
         self.board = board
+        self.party = party
         self.links: list[SimLink] = []
 
     def listen(self, kind: str, name: str) -> tuple[str, SimLink]:
         """See ``protocol.ports.Endpoints``."""
         address, link = self.board.listen(kind, name)
+        link.party = self.party
         self.links.append(link)
         return address, link
 
@@ -122,6 +126,7 @@ class SimEndpoints:
     def connect(self, kind: str, address: str) -> SimLink:
         """See ``protocol.ports.Endpoints``."""
         link = self.board.connect(address)
+        link.party = self.party
         self.links.append(link)
         return link
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import CORO_CREATED, getcoroutinestate
 
 from domu_pcifront.domu import DomU
 from kernel_stub.kernel import EMERG, Halted, Kernel
 from protocol.ports import Record
 from xenaer.simulation.links import SimEndpoints, SimLink, Switchboard, pair
-from xenaer.simulation.world import World
+from xenaer.simulation.world import World, party_of
 
 FORK_NS = 4_000_000  # start of a guest's process
 DEATH_NS = 700_000  # SIGKILL to pidfd
@@ -71,11 +70,11 @@ class SimGuest:
         self.ended = False
         self.halted = False
         self.on_death: Callable[[int, int], None] = lambda pid, status: None
-        self.endpoints = SimEndpoints(system.board)
+        self.endpoints = SimEndpoints(system.board, name)
         self.kernel = system.make_kernel(name, panic_on_oops=False)
         link = system.connect_hypervisor(f"{name}.{domid}")
         self.endpoints.links.append(link)
-        self.domu = DomU(self.kernel, link, self.endpoints, SimMachine(self), token)
+        self.domu = system.domu_of(name)(self.kernel, link, self.endpoints, SimMachine(self), token)
 
     def freeze(self, *, on: bool) -> None:
         """Stop the guest where it is, or let it go on: neither its tasks nor its interrupts run meanwhile."""
@@ -99,11 +98,10 @@ class SimGuest:
             return
         self.ended = True
         self.system.world.drop(self.kernel)
-        for task in self.kernel.tasks:
-            if getcoroutinestate(task.coro) == CORO_CREATED:
-                task.coro.close()  # it never began, and Python would complain about that
+        self.kernel.close()
         self.endpoints.close_all()
-        self.system.world.at(self.system.world.now() + DEATH_NS, lambda: self.on_death(self.pid, status))
+        arrival = self.system.world.now() + DEATH_NS
+        self.system.world.at(arrival, lambda: self.on_death(self.pid, status), (self.kernel.name, "death"))
 
 
 class SimRunner:
@@ -119,7 +117,7 @@ class SimRunner:
         """Begin a guest after the time that a fork takes."""
         await self.kernel.sleep(FORK_NS)
         pid = self.system.next_pid()
-        guest = self._guests[pid] = SimGuest(self.system, pid, domid, token, name)
+        guest = self._guests[pid] = self.system.guests[name] = SimGuest(self.system, pid, domid, token, name)
         guest.on_death = lambda pid, status: self.on_death(pid, status)
         return pid
 
@@ -139,18 +137,23 @@ class SimParts:
         self.world = World(seed)
         self.board = Switchboard(self.world)
         self.records: list[tuple[str, Record]] = []
+        self.kernels: list[Kernel] = []
         self.accept: Callable[[SimLink], None] = lambda link: None
+        self.domu_of: Callable[[str], type[DomU]] = lambda name: DomU  # a scenario may have guests without manners
+        self.guests: dict[str, SimGuest] = {}  # the last incarnation of each
         self._pid = 1000
 
     def make_kernel(self, name: str, *, panic_on_oops: bool = True) -> Kernel:
         """A kernel of this world that writes to the common journal."""
         kernel = Kernel(name, self.world, MemoryJournal(name, self.records), panic_on_oops=panic_on_oops)
         self.world.adopt(kernel)
+        self.kernels.append(kernel)
         return kernel
 
     def connect_hypervisor(self, name: str) -> SimLink:
         """A connection of a party to the stub."""
         here, there = pair(self.world, f"party/{name}")
+        here.party, there.party = party_of(name.partition(".")[0]), "hypervisor"
         self.accept(there)
         return here
 

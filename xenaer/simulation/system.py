@@ -46,7 +46,7 @@ class SimSystem:
 
     def _make_dom0(self) -> Dom0:
         kernel = self.parts.make_kernel("dom0")
-        dom0 = Dom0(kernel, self.world, self.parts.connect_hypervisor("dom0"), SimEndpoints(self.parts.board))
+        dom0 = Dom0(kernel, self.world, self.parts.connect_hypervisor("dom0"), SimEndpoints(self.parts.board, "dom0"))
         dom0.on_stop = lambda: self.world.at(self.world.now(), lambda: self._end(kernel))  # not in the task's name
         return dom0
 

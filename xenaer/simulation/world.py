@@ -9,8 +9,20 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from functools import partial
 
 from kernel_stub.kernel import Halted, Kernel
+
+Lane = tuple[str, str]  # the party that something happens to, and where it comes from
+Event = tuple[int, int, Callable[[], None], Lane]
+Pick = Callable[[list[Lane]], int]
+EVENTS_LOOKED_AT = 24
+SUPERVISOR = "supervisor-"
+
+
+def party_of(name: str) -> str:
+    """The party whose state a kernel changes: a supervisor's is that of its guest, which it starts and kills."""
+    return name.removeprefix(SUPERVISOR)
 
 
 class World:
@@ -19,7 +31,9 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._now = 0
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, Callable[[], None], Lane]] = []
+        self.pick: Pick | None = None  # who decides what happens next; None: the first in time, in order
+        self.window = 0  # how much later than the first event another one may overtake it (ns)
         self._serial = 0
         self._runnable: dict[Kernel, None] = {}
         self._timer: dict[Kernel, int] = {}
@@ -32,10 +46,10 @@ class World:
         """A stream of chance of its own for ``name``, fixed by the seed."""
         return random.Random(f"{self.seed}/{name}")
 
-    def at(self, time: int, callback: Callable[[], None]) -> None:
-        """Have ``callback`` happen at ``time`` (ns)."""
+    def at(self, time: int, callback: Callable[[], None], lane: Lane = ("", "")) -> None:
+        """Have ``callback`` happen at ``time`` (ns). Events of one lane, (party, origin), stay in order."""
         self._serial += 1
-        heapq.heappush(self._heap, (time, self._serial, callback))
+        heapq.heappush(self._heap, (time, self._serial, callback, lane))
 
     def adopt(self, kernel: Kernel) -> None:
         """Drive ``kernel`` from now on."""
@@ -58,6 +72,8 @@ class World:
 
     def step(self, deadline: int) -> bool:
         """Run what is ready, or let the next event happen; False if there is none up to ``deadline``."""
+        if self.pick is not None:
+            return self._step_picked(self.pick, deadline)
         if self._runnable:
             self._run_ready()
             return True
@@ -68,6 +84,55 @@ class World:
         self._now = max(self._now, heap[0][0])
         heapq.heappop(heap)[2]()
         return True
+
+    # -- running in an order that somebody picks ----------------------------------------------------
+    def _step_picked(self, pick: Pick, deadline: int) -> bool:
+        """As ``step``, but any ready task, and any event within the window, may be next."""
+        ways: list[tuple[Lane, Callable[[], None]]] = []
+        for kernel in list(self._runnable):
+            kernel.run_timers()
+            names = kernel.ready()
+            if not names:
+                del self._runnable[kernel]
+                self._watch_timer(kernel)
+            party = party_of(kernel.name)
+            ways += [((party, name), partial(self._run_one, kernel, n)) for n, name in enumerate(names)]
+        events = self._eligible(deadline, self._now if ways else None)
+        ways += [(event[3], partial(self._happen, event)) for event in events]
+        if not ways:
+            if self._runnable or (self._heap and self._heap[0][0] <= deadline):
+                return True
+            self._now = max(self._now, deadline)
+            return False
+        ways[pick([lane for lane, _ in ways])][1]()
+        return True
+
+    def _eligible(self, deadline: int, begin: int | None) -> list[Event]:
+        """The first event of each lane, if it is not much later than ``begin`` (None: than the first of all)."""
+        if not self._heap:
+            return []
+        limit = min(deadline, (max(self._now, self._heap[0][0]) if begin is None else begin) + self.window)
+        found: dict[Lane, Event] = {}
+        for event in sorted(self._heap)[:EVENTS_LOOKED_AT]:
+            if event[0] <= limit and (event[3] not in found):
+                found[event[3]] = event
+        return list(found.values())
+
+    def _happen(self, event: Event) -> None:
+        self._heap.remove(event)
+        heapq.heapify(self._heap)
+        self._now = max(self._now, event[0])
+        event[2]()
+
+    def _run_one(self, kernel: Kernel, index: int) -> None:
+        try:
+            kernel.run_one(index)
+        except Halted:
+            self.drop(kernel)
+            return
+        if kernel.idle:
+            self._runnable.pop(kernel, None)
+            self._watch_timer(kernel)
 
     def _run_ready(self) -> None:
         kernel = next(iter(self._runnable))
@@ -84,7 +149,7 @@ class World:
         due = kernel.next_timer()
         if due is not None and self._timer.get(kernel, 1 << 62) > due:
             self._timer[kernel] = due
-            self.at(due, lambda: self._timer_due(kernel, due))
+            self.at(due, lambda: self._timer_due(kernel, due), (party_of(kernel.name), "timer"))
 
     def _timer_due(self, kernel: Kernel, due: int) -> None:
         if self._timer.get(kernel) == due:
