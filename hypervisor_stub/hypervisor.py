@@ -39,7 +39,7 @@ ROLE_OPS: dict[str, tuple[str, ...]] = {
 
 # What a guest's refused request counts as: how the operation begins -> kind; anything else is "role".
 REFUSAL_OF: dict[str, str] = {"xs_": "xenstore", "evtchn_": "event-channel", "grant": "grant"}
-ORDINARY = ("ENOENT", "EAGAIN", "EEXIST")  # answers of XenStore that any kernel gets
+ORDINARY = ("ENOENT", "EAGAIN", "EEXIST", "EBUSY")  # answers that any kernel gets now and then
 
 
 class HostLostError(Exception):
@@ -114,7 +114,7 @@ class Hypervisor:
         """A peer did not get what it asked for."""
         kind = what if what in ("flood", "dying", "hello") else ""
         kind = kind or next((kind for begin, kind in REFUSAL_OF.items() if what.startswith(begin)), "role")
-        if kind != "xenstore" or text not in ORDINARY:
+        if text not in ORDINARY:
             self.machine.refusals.refuse(kind, who, f"{what}: {text}")
 
     def _welcome(self, rpc: Rpc, role: str, name: str, handlers: dict[str, Handler]) -> None:

@@ -18,7 +18,7 @@ def counts(host: Host) -> dict[str, int]:
 def test_x13_a_guest_that_goes_on_ringing_is_not_read_for_a_while() -> None:
     pair = Pair()
     pauses: list[int] = []
-    pair.link.pause = pauses.append  # type: ignore[method-assign]
+    pair.link.pause = pauses.append  # type: ignore[method-assign, assignment]
     for _ in range(SPURIOUS_EVENTS.burst + 100):
         pair.events.handle_event()
         pair.events.handle_event()
