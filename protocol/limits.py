@@ -21,10 +21,11 @@ class LinkLimit(NamedTuple):
 
 
 LINK_LIMITS: dict[str, LinkLimit] = {
-    "door": LinkLimit(1 * MIB, 16),  # control commands, aer-inject files among them
-    "party": LinkLimit(256 * KIB, 64),  # hypercalls of a guest (GUEST_REQUESTS); dom0 and the supervisors too
+    "door": LinkLimit(64 * KIB, 2),  # knocks; control commands, aer-inject files among them
+    "party": LinkLimit(1 * MIB, 16),  # hypercalls of a guest (GUEST_REQUESTS); dom0's answers to control commands too
     "channel": LinkLimit(64 * KIB, 128),  # twice the credit of protocol.channel
     "devbus": LinkLimit(68 * KIB, 128),  # DMA data of 64 KiB and its frame
+    "host": LinkLimit(4 * MIB, 10_000),  # what the stub and dom0 say to those who connect: a whole host, for instance
 }
 SEND_QUEUE = 10_000  # messages that wait for a peer; one that takes none of them is given up
 HANDSHAKE_MS = 2_000  # a connection that has not said who it is by then is dropped
@@ -41,6 +42,7 @@ class Rate(NamedTuple):
     burst: int
 
 
+DOOR_CONNECTIONS = Rate(1, 16)  # of one guest's key; it needs a single one in its life
 KNOCKS = Rate(50, 200)  # connections of one peer at the front door
 GUEST_REQUESTS = Rate(2_000, 1_000)  # hypercalls of one guest
 GUEST_TABLES = Rate(20, 200)  # changes of its ports and grants: each is a line of the host's journal

@@ -78,8 +78,9 @@ class FrontDoor:
         """A party asks for a PAIR of its own; one that asks too often, or has enough of them, gets none."""
         if len(self._knocks) >= CLIENTS_MAX:
             self._knocks.clear()
-        known = [link for link in self._given.pop(user, []) if not link.closed]
-        self._given[user] = known
+        if len(self._given) >= CLIENTS_MAX:
+            self._given = {who: links for who, links in self._given.items() if any(not link.closed for link in links)}
+        known = self._given[user] = [link for link in self._given.get(user, []) if not link.closed]
         if self._knocks.setdefault(user, Bucket(*KNOCKS)).take(self.loop.kernel.now()):
             self.loop.refuse("flood", user, "knocks too often")
             return

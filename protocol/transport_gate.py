@@ -13,6 +13,7 @@ from typing import NamedTuple
 import zmq
 from zmq.utils import z85
 
+from protocol.limits import DOOR_CONNECTIONS, Bucket
 from protocol.transport_keys import KEY_LENGTH, KeyRing
 from protocol.transport_loop import Loop
 from protocol.transport_monitor import descriptor, readable
@@ -54,6 +55,7 @@ class Gate:
         self.loop = loop
         self.ring = ring
         self._admitted: dict[str, bytes] = {}
+        self._knocking: dict[str, Bucket] = {}
         self._socket: zmq.Socket[bytes] = loop.context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.bind(ZAP_ADDRESS)
@@ -64,8 +66,10 @@ class Gate:
         """Whoever has ``key`` is ``name`` from now on; "" for a name that is gone."""
         if key:
             self._admitted[name] = key.encode()
+            self._knocking[name] = Bucket(*DOOR_CONNECTIONS)
         else:
             self._admitted.pop(name, None)
+            self._knocking.pop(name, None)
 
     def receive(self) -> bool:
         """Answer one question if there is one (``transport_loop.Source``)."""
@@ -92,12 +96,14 @@ class Gate:
     def _by_key(self, ring: KeyRing, request: Request) -> str:
         if request.mechanism != "CURVE" or not request.key:
             raise Refused("no-key", request.address, f"{request.mechanism} at {request.domain}")
-        name = next((name for name, key in self._admitted.items() if key == request.key), None)
-        name = name or ring.name_of(request.key)
+        guest = next((name for name, key in self._admitted.items() if key == request.key), None)
+        name = guest or ring.name_of(request.key)
         if name is None:
             raise Refused("unknown-key", request.address, f"{request.key.decode()} at {request.domain}")
         if request.domain not in (DOOR, ONLY + name):
             raise Refused("wrong-key", name, f"at {request.domain}")
+        if guest and request.domain == DOOR and self._knocking[guest].take(self.loop.kernel.now()):
+            raise Refused("flood", guest, "connects to the front door again and again")
         return name
 
 

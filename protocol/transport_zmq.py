@@ -112,7 +112,7 @@ def connect_pair(loop: Loop, address: str, decode: Callable[[bytes], Message], o
     """Connect a PAIR to ``address``, which may end in the key of who listens there."""
     address, _, server = address.partition(" ")
     check_address(address)
-    socket = pair_socket(loop.context, LINK_LIMITS["party"])
+    socket = pair_socket(loop.context, LINK_LIMITS["host"])
     use_as_client(socket, own, server.encode())
     socket.connect(address)
     return ZmqLink(loop, socket, decode)

@@ -22,7 +22,7 @@ from xenaer.journal import JournalSet
 from xenaer.run_files import FAULT, SYSFS, all_ended, clean, system_file, take_lock
 from xenaer.yaml_lines import InputError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 10.0
 ANSWER_S = 2.0
 ENDING_S = 0.5  # a launcher that was killed is gone within this time

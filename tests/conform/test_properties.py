@@ -115,7 +115,7 @@ errors = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(drivers, settings_of, st.lists(errors, min_size=1, max_size=6))
 def test_no_combination_raises_loses_a_count_or_leaves_a_task_waiting(
     bound: dict[str, tuple[str, Answers]],

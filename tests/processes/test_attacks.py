@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.processes import attacker
 from tests.processes.attacker import ask, client, refused, undisturbed
 from tests.processes.hosts import flat, guest, nic
 from tests.processes.running import TRANSPORTS, Running, running
-from xenaer.control import Control
+from xenaer.control import Control, ControlError
 
 pytestmark = pytest.mark.processes
 
@@ -237,3 +238,26 @@ def test_another_users_process_cannot_connect(view: Running) -> None:
         finally:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+# -- revocation --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_guest_that_is_killed_while_it_sends_leaves_a_device_that_serves_the_next(transport: str) -> None:
+    bad, fresh = guest("bad", nic(0), "tests.processes.traitor:Traitor"), guest("next", nic(0), autostart=False)
+
+    def destroy() -> None:
+        with Control(system.description["address"], run=system.run) as control:
+            assert control.ctl("hypervisor", "xl", ["destroy", "bad"])[0] == 0
+
+    with running(flat([bad, guest("net2", nic(1)), fresh], 2), transport) as system, ThreadPoolExecutor(1) as pool:
+        attacking = pool.submit(attack, system, 6)
+        time.sleep(0.5)
+        mark = system.mark()
+        undisturbed(system, destroy)
+        system.wait(mark, "domain.destroy", "bad")
+        assert system.steps(mark, "bad", nic(0))["check"] == "ok"
+        with pytest.raises(ControlError):
+            attacking.result(20)
+        system.xl_good("create", "next")
+        system.wait_up("next")
+        system.use("next")

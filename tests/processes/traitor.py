@@ -85,6 +85,16 @@ class Traitor(PciDriver):
             domu, lambda n: domu.rpc.link.send(("xs_write", n + 1_000_000, 0, path, b"%d" % (3, 6)[n & 1])), 4_000
         )
 
+    async def everything(self, domu: DomU) -> int:
+        """Registers, configuration space and XenStore, until it is killed."""
+        number = 0
+        while True:
+            number += 1
+            self.dev.devbus.mmio_write(0, 0, 4 * number & 0xFF, 4, number)
+            domu.rpc.link.send(("xs_write", number, 0, "data/x", b"%d" % number))
+            await self.dev.write_config(0x04, 2, number & 0x7)
+            await self.dev.kernel.sleep(MS // 2)
+
     async def others(self, domu: DomU) -> int:
         """Ports, pages, nodes and requests that are not its own."""
         other = 3 - domu.domid  # there are two domains, 1 and 2
@@ -121,4 +131,5 @@ ATTACKS: dict[int, Any] = {
     3: Traitor.registers,
     4: Traitor.states,
     5: Traitor.others,
+    6: Traitor.everything,
 }

@@ -13,7 +13,7 @@ import zmq
 
 from protocol import transport_door
 from protocol.codec import Decoder
-from protocol.limits import LINKS_PER_PEER, Rate
+from protocol.limits import DOOR_CONNECTIONS, LINKS_PER_PEER, Rate
 from protocol.transport_door import FrontDoor
 from protocol.transport_gate import DOOR, ONLY, Gate, Refused, Request, process_identity
 from protocol.transport_keys import Identity, KeyPair, KeyRing, make_pair, pair_of, use_as_client
@@ -134,6 +134,20 @@ def test_whose_key_opens_which_socket(keyed: Keyed) -> None:
     assert ask(DOOR, b"", "NULL") == "no-key"
     keyed.gate.admit("d7", "")
     assert ask(DOOR, guest.public) == "unknown-key", "a domain that is gone"
+
+
+def test_a_guest_connects_to_the_door_a_few_times_only(keyed: Keyed) -> None:
+    guest, dom0 = make_pair(), make_pair()
+    keyed.gate.admit("d7", guest.public.decode())
+    keyed.ring.publish("control-1", dom0.public)
+    for _ in range(DOOR_CONNECTIONS.burst):
+        assert keyed.gate.decide(Request(DOOR, "", "CURVE", guest.public)) == "d7"
+    with pytest.raises(Refused) as caught:
+        keyed.gate.decide(Request(DOOR, "", "CURVE", guest.public))
+    assert caught.value.kind == "flood"
+    assert keyed.gate.decide(Request(ONLY + "d7", "", "CURVE", guest.public)) == "d7"
+    for _ in range(3 * DOOR_CONNECTIONS.burst):
+        assert keyed.gate.decide(Request(DOOR, "", "CURVE", dom0.public)) == "control-1"
 
 
 def test_a_local_peer_is_its_process_and_another_users_is_refused() -> None:
