@@ -35,11 +35,12 @@ class DomainRequests:
             "grant_map": self._grant_map,
             "grant_unmap": self._grant_unmap,
         }
-        return table if self._domid == DOM0 else {op: self._limited(handler) for op, handler in table.items()}
+        return table if self._domid == DOM0 else {op: self._limited(op, handler) for op, handler in table.items()}
 
-    def _limited(self, handler: Handler) -> Handler:
+    def _limited(self, op: str, handler: Handler) -> Handler:
         async def serve(*args: Any) -> Any:
             if self._share.take(self._now()):
+                self._machine.refusals.refuse("flood", self._name, op)
                 raise RpcError("EAGAIN")
             return await handler(*args)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hypervisor_stub.hypervisor import Hypervisor
 from hypervisor_stub.supervisor import Supervisor
+from hypervisor_stub.xenstore_sockets import XenStoreSockets
 from hypervisor_stub.zygote import GuestMain, Zygote
 from kernel_stub.kernel import MS, Kernel, Timer
 from kernel_stub.rpc import RpcError
@@ -63,6 +64,7 @@ class HypervisorProcess:
         self.loop.refuse = self.hypervisor.machine.refusals.refuse
         limit_descriptors()
         self.door = FrontDoor(self.loop, options.doors, self._endpoints(), self.hypervisor.accept)
+        self.sockets = XenStoreSockets(self.loop, self.hypervisor.machine, options.run / "xenstored")
         self.status = 0
         self._patience: Timer | None = None
         if options.boot:
@@ -117,6 +119,7 @@ class HypervisorProcess:
             ready.unlink(missing_ok=True)
             self.kernel.trace("party.end", "hypervisor", self.status)
             self.kernel.journal.flush()
+            self.sockets.close()
             self.loop.close()
         return self.status
 

@@ -79,6 +79,14 @@ def status(run: RunOption = None) -> None:
     with connect(run) as control:
         out(f"host {system.host}, launcher {system.pid}, {system.address}, run directory {folder}")
         run_xl(control, ["list"])
+    for path in xenstore_sockets(folder):
+        out(f"export XENSTORED_PATH={path}")
+
+
+def xenstore_sockets(folder: Path) -> list[Path]:
+    """Where real clients of XenStore find the system in ``folder``: dom0's socket, then those of the guests."""
+    base = folder.absolute() / "xenstored"
+    return [*base.glob("socket"), *sorted(base.glob("guest-*/socket"))]
 
 
 def inject(

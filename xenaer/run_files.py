@@ -53,7 +53,7 @@ def all_ended(run: Path, seconds: float = 0.0) -> bool:
 
 def clean(run: Path) -> None:
     """Remove everything that says that a system is running; journals and logs stay."""
-    for name in ("s", FOLDER):
+    for name in ("s", "xenstored", FOLDER):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in ("system.json", "ready"):
         (run / name).unlink(missing_ok=True)

@@ -30,6 +30,7 @@ class Connection:
         self.on_event = on_event
         self.outstanding: Callable[[], int] | None = None  # set by who queues: events and replies not yet taken
         self.closed = False
+        self.changes = 0  # that this client has made, as watchers count them
         self._tree = tree
         self._table = watches
         self._home = domain_path(caller.domid)
@@ -58,17 +59,17 @@ class Connection:
     def write(self, tx: int, path: str, value: bytes) -> None:
         """WRITE; creates missing parents (XS-4)."""
         operations.write(self._view(tx), self.caller, self._node_path(path), value)
-        self._table.publish(self._tree)
+        self._publish()
 
     def mkdir(self, tx: int, path: str) -> None:
         """MKDIR; no error if it exists."""
         operations.mkdir(self._view(tx), self.caller, self._node_path(path))
-        self._table.publish(self._tree)
+        self._publish()
 
     def rm(self, tx: int, path: str) -> None:
         """RM of a subtree (XS-5). EINVAL for the root."""
         operations.rm(self._view(tx), self.caller, self._node_path(path))
-        self._table.publish(self._tree)
+        self._publish()
 
     def directory(self, tx: int, path: str) -> list[str]:
         """DIRECTORY: names in order of creation, however many; a wire server answers E2BIG if they do not fit."""
@@ -84,8 +85,9 @@ class Connection:
 
     def set_perms(self, tx: int, path: str, perms: Sequence[str]) -> None:
         """SET_PERMS, also of the special paths. EPERM for a change of owner without privilege (XS-7)."""
-        operations.set_perms(self._view(tx), self.caller, self._node_path(path, special=True), perms)
-        self._table.publish(self._tree)
+        parsed = operations.parse_perms(self.caller, perms)
+        operations.set_perms(self._view(tx), self.caller, self._node_path(path, special=True), parsed)
+        self._publish()
 
     def get_domain_path(self, domid: int) -> str:
         """GET_DOMAIN_PATH: ``/local/domain/<domid>``, whether or not it exists."""
@@ -101,9 +103,12 @@ class Connection:
             raise XenStoreError("EINVAL", f"depth {depth}")
         if (absolute, token) in self._watches:
             raise XenStoreError("EEXIST", path)
-        if not self.caller.privileged and len(self._watches) >= self.quotas.watches:
-            raise XenStoreError("ENOSPC", "watches")
-        self._charge_watch(absolute, token, 1)
+        self._take("watches", self.quotas.watches)
+        try:
+            self._charge_watch(absolute, token, 1)
+        except XenStoreError:
+            self._give_back("watches")
+            raise
         watch = Watch(absolute, token, self.caller, self.on_event)
         watch.depth = depth
         watch.strip = len(self._home) + 1 if is_relative(path) else 0
@@ -114,14 +119,22 @@ class Connection:
     def unwatch(self, path: str, token: str) -> None:
         """UNWATCH. ENOENT if there is no such watch on this connection."""
         self._check_open()
-        watch = self._watches.get((self._node_path(path, special=True), token))
+        watch = self._watches.get((self._watched_path(path), token))
         if watch is None:
             raise XenStoreError("ENOENT", path)
         self._drop_watch(watch)
 
+    def _watched_path(self, path: str) -> str:
+        """What ``path`` is called in the table; nobody watches one that is not well formed."""
+        try:
+            return self._node_path(path, special=True)
+        except XenStoreError:
+            return ""
+
     def reset_watches(self) -> None:
         """RESET_WATCHES: drop all watches and all transactions of this connection."""
-        self._transactions.clear()
+        for number in list(self._transactions):
+            self._drop_transaction(number)
         for watch in list(self._watches.values()):
             self._drop_watch(watch)
 
@@ -129,6 +142,7 @@ class Connection:
         del self._watches[watch.path, watch.token]
         self._table.remove(watch)
         self._charge_watch(watch.path, watch.token, -1)
+        self._give_back("watches")
 
     def _charge_watch(self, path: str, token: str, sign: int) -> None:
         memory = sign * (len(path) + len(token))
@@ -141,8 +155,7 @@ class Connection:
         self._view(tx)
         if tx:
             raise XenStoreError("EBUSY", f"transaction {tx}")
-        if not self.caller.privileged and len(self._transactions) >= self.quotas.transactions:
-            raise XenStoreError("ENOSPC", "transactions")
+        self._take("transactions", self.quotas.transactions)
         number = self._next_transaction
         while number in self._transactions:
             number = number % TRANSACTION_ID_MAX + 1
@@ -153,12 +166,21 @@ class Connection:
     def transaction_end(self, tx: int, commit: bool) -> None:
         """TRANSACTION_END: commit (EAGAIN on conflict, and nothing changed) or abort. The transaction is gone then."""
         self._check_open()
+        transaction = self._drop_transaction(tx)
+        if commit:
+            transaction.commit()
+            self._publish()
+
+    def _drop_transaction(self, tx: int) -> Transaction:
         transaction = self._transactions.pop(tx, None)
         if transaction is None:
             raise XenStoreError("ENOENT", f"transaction {tx}")
-        if commit:
-            transaction.commit()
-            self._table.publish(self._tree)
+        self._give_back("transactions")
+        return transaction
+
+    def check_transaction(self, tx: int) -> None:
+        """ENOENT if this connection has no transaction ``tx``; 0 means none and is fine (XS-11)."""
+        self._view(tx)
 
     def open_transactions(self) -> list[Transaction]:
         """Transactions started and not ended."""
@@ -171,6 +193,19 @@ class Connection:
             self.closed = True
 
     # Helpers
+
+    def _publish(self) -> None:
+        self.changes += len(self._tree.changes)
+        self._table.publish(self._tree)
+
+    def _take(self, what: str, most: int) -> None:
+        """Quotas are the domain's, over all of its connections (XS-13)."""
+        if not self.caller.privileged:
+            self._tree.ledger.take(self.domid, what, most)
+
+    def _give_back(self, what: str) -> None:
+        if not self.caller.privileged:
+            self._tree.ledger.give_back(self.domid, what)
 
     def _check_open(self) -> None:
         if self.closed:

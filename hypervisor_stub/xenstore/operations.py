@@ -25,11 +25,11 @@ def lookup(view: View, caller: Caller, path: str, needed: int) -> Node:
 
 
 def _missing(view: View, caller: Caller, path: str, needed: int) -> XenStoreError:
-    """The error for a missing node: the truth only for who has the right on the nearest existing ancestor."""
+    """The error for a missing node: the truth only for who has one of the rights on the nearest existing ancestor."""
     if caller.privileged:
         return XenStoreError("ENOENT", path)
     _, ancestor, _ = _nearest(view, path)
-    return XenStoreError("ENOENT" if caller.may(ancestor.perms, needed) else "EACCES", path)
+    return XenStoreError("ENOENT" if caller.may_some(ancestor.perms, needed) else "EACCES", path)
 
 
 def _nearest(view: View, path: str) -> tuple[str, Node, list[str]]:
@@ -49,7 +49,7 @@ def _require(caller: Caller, node: Node, path: str, needed: int) -> None:
 
 
 def _check_size(caller: Caller, size: int, path: str) -> None:
-    if not caller.privileged and size > caller.quotas.node_size:
+    if not caller.privileged and size >= caller.quotas.node_size:
         raise XenStoreError("ENOSPC", f"{path}: node size")
 
 
@@ -103,8 +103,6 @@ def _create(view: View, caller: Caller, path: str, value: bytes) -> None:
 
 def rm(view: View, caller: Caller, path: str) -> None:
     """RM: delete the subtree; success also if only the parent exists (XS-5). EINVAL for the root."""
-    if path == "/":
-        raise XenStoreError("EINVAL", "the root cannot be removed")
     node = view.get(path)
     if node is None:
         error = _missing(view, caller, path, WRITE)
@@ -112,6 +110,8 @@ def rm(view: View, caller: Caller, path: str) -> None:
             return
         raise error
     _require(caller, node, path, WRITE)
+    if path == "/":
+        raise XenStoreError("EINVAL", "the root cannot be removed")
     doomed = _subtree(view, path, node)
     _unlink(view, path)
     for child_path, child in doomed:
@@ -168,13 +168,19 @@ def get_perms(view: View, caller: Caller, path: str) -> list[str]:
     return lookup(view, caller, path, READ).perms.texts()
 
 
-def set_perms(view: View, caller: Caller, path: str, texts: Sequence[str]) -> None:
+def parse_perms(caller: Caller, texts: Sequence[str]) -> Perms:
+    """The list of SET_PERMS; its length is looked at first (XS-13)."""
+    if not caller.privileged and len(texts) > caller.quotas.permissions:
+        raise XenStoreError("ENOSPC", f"{len(texts)} permission entries")
+    return Perms.parse(texts)
+
+
+def set_perms(view: View, caller: Caller, path: str, perms: Perms) -> None:
     """SET_PERMS: needs ownership; EPERM if an unprivileged caller would change the owner (XS-7)."""
-    perms = Perms.parse(texts)
     node = lookup(view, caller, path, WRITE | OWNER)
-    if not caller.privileged:
-        _check_new_perms(caller, node, perms, path)
     before = node.perms
+    if not caller.privileged and perms.owner != before.owner:
+        raise XenStoreError("EPERM", path)
     memory = len(path) + node.own_size()
     node.perms = perms
     view.ledger.charge(before.owner, -1, -memory, enforce=False)
@@ -182,10 +188,3 @@ def set_perms(view: View, caller: Caller, path: str, texts: Sequence[str]) -> No
     view.touch(path, node)
     if path not in SPECIAL_PATHS:
         view.changed(path, False, before, perms)
-
-
-def _check_new_perms(caller: Caller, node: Node, perms: Perms, path: str) -> None:
-    if perms.owner != node.perms.owner:
-        raise XenStoreError("EPERM", path)
-    if len(perms.entries) > caller.quotas.permissions:
-        raise XenStoreError("ENOSPC", f"{path}: permission entries")

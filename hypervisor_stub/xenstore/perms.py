@@ -97,3 +97,7 @@ class Caller:
     def may(self, perms: Perms, needed: int) -> bool:
         """Whether all bits of ``needed`` are granted."""
         return self.privileged or perms.rights(self.domid) & needed == needed
+
+    def may_some(self, perms: Perms, needed: int) -> bool:
+        """Whether a bit of ``needed`` is granted."""
+        return self.privileged or perms.rights(self.domid) & needed != 0

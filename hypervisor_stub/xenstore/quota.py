@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,11 +15,11 @@ class Quotas:
     """Defaults of xen-pci.md XS-13. Sizes in bytes."""
 
     nodes: int = 1000
-    watches: int = 128  # per connection
+    watches: int = 128  # of all connections of a domain
     outstanding: int = 20  # events and replies not yet taken by the client
     memory_soft: int = 2 * 1024 * 1024
     memory_hard: int = 2 * 1024 * 1024 + 512 * 1024
-    transactions: int = 10  # per connection
+    transactions: int = 10  # of all connections of a domain
     transaction_nodes: int = 1024
     permissions: int = 5  # entries per node
     path: int = 2048
@@ -39,15 +40,16 @@ class Usage(NamedTuple):
 class Ledger:
     """Nodes and bytes per owning domain. A transaction's ledger holds differences to the store's one.
 
-    Dom0 has no quota and is not counted.
+    ``open`` counts what a domain has open on all of its connections. Dom0 has no quota and is not counted.
     """
 
-    __slots__ = ("base", "quotas", "rows")
+    __slots__ = ("base", "open", "quotas", "rows")
 
     def __init__(self, quotas: Quotas, base: Ledger | None = None) -> None:
         self.quotas = quotas
         self.base = base
         self.rows: dict[int, tuple[int, int]] = {}
+        self.open: Counter[tuple[int, str]] = Counter()
 
     def usage(self, domid: int) -> Usage:
         """Nodes and bytes of a domain, base included."""
@@ -73,6 +75,16 @@ class Ledger:
                 self._check(domid, nodes, memory)
         for domid, (nodes, memory) in other.rows.items():
             self.charge(domid, nodes, memory, enforce=False)
+
+    def take(self, domid: int, what: str, most: int) -> None:
+        """One more of ``what`` ("watches", "transactions"); ENOSPC if there are ``most`` already."""
+        if self.open[domid, what] >= most:
+            raise XenStoreError("ENOSPC", f"domain {domid}: {what}")
+        self.open[domid, what] += 1
+
+    def give_back(self, domid: int, what: str) -> None:
+        """One less of ``what``."""
+        self.open[domid, what] -= 1
 
     def forget(self, domid: int) -> None:
         """A domain died: nobody is charged for what it leaves."""

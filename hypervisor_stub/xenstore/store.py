@@ -50,6 +50,12 @@ class XenStore:
             self.introduced.add(domid)
             self._fire_special(INTRODUCE_DOMAIN)
 
+    def reset_domain(self, domid: int) -> None:
+        """INTRODUCE of a known domain: whoever speaks for it now has none of the old watches and transactions."""
+        for connection in self._connections:
+            if connection.domid == domid:
+                connection.reset_watches()
+
     def is_domain_introduced(self, domid: int) -> bool:
         """IS_DOMAIN_INTRODUCED."""
         return domid in self.introduced

@@ -29,13 +29,14 @@ class Transaction:
     A write looks first (it has to check the permission), so written nodes are checked as well.
     """
 
-    __slots__ = ("accessed", "caller", "ledger", "tree")
+    __slots__ = ("accessed", "caller", "failed", "ledger", "tree")
 
     def __init__(self, tree: Tree, caller: Caller) -> None:
         self.tree = tree
         self.caller = caller
         self.ledger = Ledger(caller.quotas, tree.ledger)
         self.accessed: dict[str, Accessed] = {}
+        self.failed = False  # a request went over the quota of nodes: what was done is not the whole of it
 
     def get(self, path: str) -> Node | None:
         """The transaction's own copy, taken at the first access; ENOSPC beyond the quota of nodes (XS-13)."""
@@ -43,6 +44,7 @@ class Transaction:
         if known is not None:
             return known.node
         if not self.caller.privileged and len(self.accessed) >= self.caller.quotas.transaction_nodes:
+            self.failed = True
             raise XenStoreError("ENOSPC", "nodes per transaction")
         committed = self.tree.get(path)
         node = None if committed is None else committed.copy()
@@ -76,8 +78,13 @@ class Transaction:
         return (known.node for known in self.accessed.values() if known.node is not None)
 
     def commit(self) -> None:
-        """Bring all changes into the tree, or raise (EAGAIN conflict, ENOSPC quota) and change nothing."""
+        """Bring all changes into the tree, or raise and change nothing.
+
+        EAGAIN: conflict. ENOSPC: quota of the domain. ENOMEM: the quota of nodes was hit before.
+        """
         tree = self.tree
+        if self.failed:
+            raise XenStoreError("ENOMEM", "nodes per transaction")
         for path, known in self.accessed.items():
             if tree.generation_of(path) != known.generation:
                 raise XenStoreError("EAGAIN", path)

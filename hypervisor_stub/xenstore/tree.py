@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from hypervisor_stub.xenstore.paths import SPECIAL_PATHS
+from hypervisor_stub.xenstore.paths import SPECIAL_PATHS, parent_of
 from hypervisor_stub.xenstore.perms import Entry, Perms
 from hypervisor_stub.xenstore.quota import Ledger, Quotas
 from protocol.ids import DOM0
 
 MISSING = 0  # generation of a node that does not exist; real ones are larger
-HEADER_SIZE = 20  # bytes of metadata that the node quota counts for every node
+HEADER_SIZE = 24  # bytes of metadata that the node quota counts for every node: generation, three lengths, padding
 ENTRY_SIZE = 8  # bytes per permission entry
 
 ROOT_PERMS = Perms((Entry(DOM0, 0),))
@@ -23,6 +23,7 @@ class Change(NamedTuple):
     exact: bool
     before: Perms | None  # None: did not exist
     after: Perms | None  # None: does not exist any more
+    above: Perms | None = None  # of the parent; None: special path, or the parent is gone
 
 
 class Node:
@@ -118,7 +119,8 @@ class Tree:
 
     def changed(self, path: str, exact: bool, before: Perms | None, after: Perms | None) -> None:
         """Queue for the watchers."""
-        self.changes.append(Change(path, exact, before, after))
+        parent = self.nodes.get(parent_of(path)) if path[0] == "/" else None
+        self.changes.append(Change(path, exact, before, after, None if parent is None else parent.perms))
 
     def generation_of(self, path: str) -> int:
         """Generation of the node, MISSING if there is none."""

@@ -28,11 +28,14 @@ class Watch:
         self.active = True
 
     def sees(self, change: Change) -> bool:
-        """Whether the watcher may read the node, or could before (XS-8); never, if it existed neither then nor now."""
-        may = self.caller.may
-        return (change.after is not None and may(change.after, READ)) or (
-            change.before is not None and may(change.before, READ)
-        )
+        """Whether the watcher may read the node or its parent, or could read the node before (XS-8).
+
+        Never, if it existed neither then nor now.
+        """
+        if change.before is None and change.after is None:
+            return False
+        readable = (change.before, change.after, change.above)
+        return any(perms is not None and self.caller.may(perms, READ) for perms in readable)
 
 
 class WatchTable:

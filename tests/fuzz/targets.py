@@ -149,6 +149,7 @@ class Registers:
 class Nodes:
     """What a guest writes into its frontend's directory, against the real pciback."""
 
+    host: Host
     NAMES = ("state", "pci-op-ref", "event-channel", "magic")
     host: Host
 

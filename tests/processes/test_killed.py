@@ -77,7 +77,7 @@ class Traffic:
         self.rounds = 0
         self.failures: list[str] = []
         self._name = name
-        self._address = view.system.control.address
+        self._address, self._run_folder = view.system.control.address, view.run
         self._end = threading.Event()
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -85,7 +85,7 @@ class Traffic:
         assert self._begun.wait(PATIENCE_S)
 
     def _run(self) -> None:
-        with Control(self._address) as control:
+        with Control(self._address, run=self._run_folder) as control:
             while not self._end.is_set():
                 try:
                     control.ctl(self._name, "workload", [-1, 4])

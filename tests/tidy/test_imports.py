@@ -35,6 +35,7 @@ SHELLS = {
     "protocol/transport_keys.py": "the real links: keys and where they lie",
     "protocol/journal_file.py": "the journal on disk",
     "hypervisor_stub/process.py": "shell of the hypervisor stub: sockets and the real clock",
+    "hypervisor_stub/xenstore_sockets.py": "XenStore's Unix sockets",
     "dom0_pciback/process.py": "shell of dom0",
     "dom0_pciback/sysfs_files.py": "the sysfs tree as files in a directory",
     "dom0_pciback/sysfs_watch.py": "inotify: who writes to these files",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hypervisor_stub.xenstore import FEATURES, Quotas, XenStore
-from tests.hypervisor_stub.xenstore.support import Client, refused
+from hypervisor_stub.xenstore.budget import BURST, RATE, Budget
+from tests.hypervisor_stub.xenstore.support import Client, NewClient, refused
 
 SMALL = Quotas(
     nodes=5, watches=3, transactions=2, transaction_nodes=8, permissions=2, path=40, node_size=100, memory_hard=300
@@ -107,6 +108,27 @@ def test_xs13_transactions(guest: Client) -> None:
     guest.xs.transaction_start()
 
 
+def test_xs13_watches_and_transactions_are_counted_over_all_connections_of_a_domain(
+    store: XenStore, guest: Client, client: NewClient
+) -> None:
+    """A guest that opens more sockets gets no more of them; what a connection leaves open is free again."""
+    other = client(7, False)
+    guest.xs.transaction_start()
+    other.xs.transaction_start()
+    guest.xs.watch("data", "1")
+    other.xs.watch("data", "2")
+    other.xs.watch("data", "3")
+    for xs in (guest.xs, other.xs):
+        assert refused(xs.transaction_start) == refused(xs.watch, "data", "4") == "ENOSPC"
+    other.xs.close()
+    guest.xs.transaction_start()
+    guest.xs.watch("data", "2")
+    store.release_domain(7)
+    successor = client(7, False)
+    for _ in range(2):
+        successor.xs.transaction_start()
+
+
 def test_xs13_nodes_per_transaction(guest: Client) -> None:
     tx = guest.xs.transaction_start()
     guest.xs.read(tx, "data")
@@ -114,6 +136,7 @@ def test_xs13_nodes_per_transaction(guest: Client) -> None:
         assert refused(guest.xs.read, tx, f"data/{number}") == "ENOENT"
     assert refused(guest.xs.read, tx, "data/7") == "ENOSPC"
     assert guest.xs.read(tx, "data") == b""
+    assert refused(guest.xs.transaction_end, tx, True) == "ENOMEM"
 
 
 def test_xs13_permission_entries(guest: Client) -> None:
@@ -130,17 +153,17 @@ def test_xs13_path_without_the_domain_prefix(guest: Client) -> None:
 
 
 def test_xs13_node_size_counts_value_and_children(guest: Client) -> None:
-    metadata = 20 + 8
-    guest.xs.write(0, "data", b"v" * (100 - metadata))
-    assert refused(guest.xs.write, 0, "data", b"v" * (101 - metadata)) == "ENOSPC"
+    metadata = 24 + 8
+    guest.xs.write(0, "data", b"v" * (99 - metadata))
+    assert refused(guest.xs.write, 0, "data", b"v" * (100 - metadata)) == "ENOSPC"  # the limit itself is too much
     assert refused(guest.xs.mkdir, 0, "data/x") == "ENOSPC"
-    guest.xs.write(0, "data", b"v" * (98 - metadata))
+    guest.xs.write(0, "data", b"v" * (97 - metadata))
     guest.xs.mkdir(0, "data/x")
 
 
 def test_xs13_memory(store: XenStore, guest: Client) -> None:
-    guest.xs.write(0, "data", b"v" * 70)
-    guest.xs.write(0, "device/pci/0", b"v" * 60)
+    guest.xs.write(0, "data", b"v" * 66)
+    guest.xs.write(0, "device/pci/0", b"v" * 58)
     used = store.usage(7).memory
     assert refused(guest.xs.write, 0, "data/x", b"v" * 60) == "ENOSPC"
     assert refused(guest.xs.watch, "data", "t" * 200) == "ENOSPC"
@@ -157,6 +180,28 @@ def test_xs13_soft_limit_is_reported_only() -> None:
     assert not store.usage(7).over_soft
     store.connect(7, lambda path, token: None, privileged=False).write(0, "/n", b"v" * 100)
     assert store.usage(7).over_soft
+
+
+def test_budget_lets_a_burst_through_and_then_its_rate() -> None:
+    budget, second = Budget(0), 1_000_000_000
+    assert budget.spend(0, BURST - 1) == 0
+    assert budget.spend(0, 1) == second // RATE
+    assert budget.spend(second, 0) == second
+    assert budget.spend(second, 2 * RATE) == 2 * second + second // RATE  # one commit may overdraw it
+    assert budget.spend(100 * second, BURST - 1) == 100 * second  # and it never saves more than a burst
+    assert budget.spend(100 * second, 1) > 100 * second
+
+
+def test_xs13_changes_are_counted_as_watchers_hear_of_them(guest: Client) -> None:
+    before = guest.xs.changes
+    tx = guest.xs.transaction_start()
+    for name in ("a", "b"):
+        guest.xs.write(tx, f"data/{name}", b"")
+    assert guest.xs.changes == before
+    guest.xs.transaction_end(tx, True)
+    assert guest.xs.changes == before + 2
+    guest.xs.rm(0, "data")
+    assert guest.xs.changes == before + 5
 
 
 def test_xs13_outstanding_events_throttle_unprivileged_clients(dom0: Client, guest: Client) -> None:
