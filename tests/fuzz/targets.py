@@ -151,7 +151,6 @@ class Nodes:
 
     host: Host
     NAMES = ("state", "pci-op-ref", "event-channel", "magic")
-    host: Host
 
     def __init__(self) -> None:
         self.count = RENEWED
