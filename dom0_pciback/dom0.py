@@ -85,6 +85,8 @@ class Dom0:
         iommu = Iommu()
         resets = self.resets = Resets(core, pciback, iommu)
         hardened = HardenedRecovery(core, pciback, callbacks, resets)
+        if profile.hardened:
+            core.reset_guard = resets.by_sysfs
         self.aer = AerCore(core, host.kernel, self._recover)
         if firmware is not None:
             firmware.notify = self.aer.ghes.notify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import PciDriver
@@ -17,6 +18,7 @@ from protocol.topology import BootSpec, TimingSpec
 
 Read = Callable[[Sbdf, int, int], int]
 Write = Callable[[Sbdf, int, int, int], None]
+ResetGuard = Callable[[PciDev], AbstractAsyncContextManager[None]]
 _GONE = ChannelState.PERM_FAILURE
 
 
@@ -36,6 +38,7 @@ class PciCore:
         self.boot = boot or BootSpec()
         self.bus_sem = ReadersLock(kernel, "pci_bus_sem")  # held for reading through a recovery (errata 6.2)
         self.rescan_remove_lock = Mutex(kernel, "pci_rescan_remove_lock")
+        self.reset_guard: ResetGuard = lambda dev: nullcontext()  # around every reset by sysfs
         self._read: Read = hierarchy.read
         self._write: Write = hierarchy.write
         self.devices: dict[Sbdf, PciDev] = {}

@@ -155,6 +155,11 @@ async def reset_function(core: PciCore, dev: PciDev) -> tuple[int, str]:
 
     Takes the device locks of the port above and of the function, in this order.
     """
+    async with core.reset_guard(dev):
+        return await _reset_between_locks(core, dev)
+
+
+async def _reset_between_locks(core: PciCore, dev: PciDev) -> tuple[int, str]:
     locks = [each.device_lock for each in (dev.bridge, dev) if each is not None]
     for lock in locks:
         await lock.acquire()

@@ -84,7 +84,13 @@ class HardenedRecovery:
         """
         if self._is_covered(dev):
             return ErsResult.RECOVERED
-        bridge, budgets = bridge_of(dev), dict[Owner, Budget]()
+        bridge = bridge_of(dev)
+        async with self.resets.recovering(bridge):
+            return await self._rounds(dev, bridge, state, reset)
+
+    async def _rounds(self, dev: PciDev, bridge: PciDev, state: ChannelState, reset: ResetSubordinates) -> int:
+        """At most ``ROUNDS_MAX`` passes, all of them within one budget per guest."""
+        budgets = dict[Owner, Budget]()
         for number in range(1, ROUNDS_MAX + 1):
             self.callbacks.incident += 1
             groups = make_groups(self.pciback, devices_below(bridge), budgets, self.callbacks.budget_ns)

@@ -2,12 +2,14 @@
 
 One lock per port guards bus reset, FLR, restore and deassignment of everything below it. A frozen recovery
 holds it from its first step to the restore, so that no killed function is given to the next guest before
-the bus reset that is still owed.
+the bus reset that is still owed. A recovery and a reset that somebody asks for by sysfs never run at the same time:
+what guests do and what is cleared meanwhile would be lost in the reset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from dom0_pciback.aer.root_reset import bridge_of
 from dom0_pciback.pci.core import PciCore
@@ -18,7 +20,7 @@ from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.restore import live_image, restore
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import DEBUG
-from kernel_stub.sync import Mutex
+from kernel_stub.sync import Mutex, WaitQueue
 
 
 class Locks:
@@ -46,6 +48,9 @@ class Resets:
         self.pciback = pciback
         self.iommu = iommu
         self._locks: dict[PciDev, Mutex] = {}
+        self._recovering: list[PciDev] = []  # ports
+        self._asked: list[PciDev] = []  # functions that are being reset by sysfs
+        self._apart = WaitQueue(core.kernel, "a recovery or a reset by sysfs to end")
         pciback.reset_lock = self.lock
 
     def subtree(self, bridge: PciDev) -> Locks:
@@ -64,6 +69,30 @@ class Resets:
         """The reset lock of the port above ``dev``."""
         return self.lock_of_port(bridge_of(dev))
 
+    # -- recoveries and resets by sysfs, one after the other -------------------------------------
+    @asynccontextmanager
+    async def recovering(self, bridge: PciDev) -> AsyncIterator[None]:
+        """A recovery of all that is below ``bridge``."""
+        await self._apart.wait_until(lambda: not any(_covers(bridge, dev) for dev in self._asked))
+        self._recovering.append(bridge)
+        try:
+            yield
+        finally:
+            self._recovering.remove(bridge)
+            self._apart.wake_all()
+
+    @asynccontextmanager
+    async def by_sysfs(self, dev: PciDev) -> AsyncIterator[None]:
+        """A reset of ``dev`` that nobody but its user needs: it has time until the recovery has ended."""
+        await self._apart.wait_until(lambda: not any(_covers(bridge, dev) for bridge in self._recovering))
+        self._asked.append(dev)
+        try:
+            yield
+        finally:
+            self._asked.remove(dev)
+            self._apart.wake_all()
+
+    # -- resets ----------------------------------------------------------------------------------
     async def flr(self, dev: PciDev) -> str:
         """Function level reset of one function: empty, or why it was not possible. The lock is held."""
         async with dev.device_lock:
@@ -101,3 +130,7 @@ class Resets:
         """The functions resume."""
         for dev in functions:
             self.iommu.unblock(dev.sbdf)
+
+
+def _covers(bridge: PciDev, dev: PciDev) -> bool:
+    return dev is bridge or dev in bridge.below

@@ -15,7 +15,7 @@ from xenaer.scenarios.words import play_steps
 from xenaer.simulation.invariants import findings
 
 INTERLEAVINGS = [f"I{number}" for number in range(1, 35)]
-MORE = ("S1", "S2", "S4", "S5", "S6", "S7", "D20", "D26")
+MORE = ("S1", "S2", "S4", "S5", "S6", "S7", "S8", "D20", "D26")
 LIMIT = 6
 
 

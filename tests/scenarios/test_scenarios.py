@@ -7,8 +7,11 @@ import pytest
 from tests.tidy.sources import ROOT
 from xenaer.scenarios.documents import scenarios_text
 from xenaer.scenarios.expected import PROFILES, expected
+from xenaer.scenarios.hosts import letter
 from xenaer.scenarios.library import PLAYED, SCENARIOS
 from xenaer.scenarios.scenario import play
+from xenaer.scenarios.stage import Stage
+from xenaer.scenarios.words import play_steps
 
 
 def test_every_number_of_the_specification_is_there() -> None:
@@ -54,6 +57,29 @@ def test_hardened_is_trustworthy(name: str) -> None:
 def test_who_lives(name: str, linux: str, hardened: str) -> None:
     rows = expected()[name]
     assert (" ".join(rows["linux"].alive), " ".join(rows["hardened"].alive)) == (linux, hardened)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "order"),
+    [
+        ("S6", "hardened", ["begin A", "end A", "end B", "reset A"]),
+        ("S6", "linux", ["begin A", "reset A", "end A"]),
+        ("S8", "hardened", ["reset A", "begin B"]),
+        ("S8", "linux", ["begin B", "reset A", "end B"]),
+    ],
+)
+def test_a_reset_by_sysfs_and_a_recovery_are_apart_in_hardened(name: str, profile: str, order: list[str]) -> None:
+    scenario = SCENARIOS[name]
+    stage = Stage(scenario.spec(profile))
+    stage.boot()
+    play_steps(stage, scenario.steps)
+    words = {"recovery.begin": "begin", "recovery.end": "end", "pci.reset": "reset"}
+    seen = [
+        f"{words[e['label']]} {letter(str(e['subject']))}"
+        for e in stage.system.records(stage.mark)[0]
+        if e["label"] in words
+    ]
+    assert seen[: len(order)] == order
 
 
 def test_hardened_reports_once() -> None:

@@ -54,6 +54,8 @@ ROWS: tuple[Scenario, ...] = (
         "last-reset A; xl destroy g1; run 200000"),
     Scenario("S6", "a reset by sysfs while the guest is asked", one(ed_ms=50),
         "inject A nonfatal; until pciback.ask; run 10; sysfs-reset A; run"),
+    Scenario("S8", "an error of the neighbour while a device is being reset by sysfs", two({}, {}, ("A", "B")),
+        "sysfs-reset A; run 10; inject B nonfatal; run"),
     Scenario("S7", "the slot is emptied while the guest is asked", slots(ed_ms=50),
         "inject A nonfatal; until pciback.ask; run 10; eject A; run"),
     Scenario("S5", "the next guest of a device whose reset failed", two({}, {}, ("A", "C")),
