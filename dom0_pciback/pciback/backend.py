@@ -216,6 +216,8 @@ class XenPcibkDevice:
         """B4: both ends Initialised: map the page, bind the event channel."""
         if await self.dev.read_state() != S.INITIALISED or await self.dev.otherend_state() != S.INITIALISED:
             return
+        if self.channel is not None:
+            return  # connected, but not told so yet: a device is being reset (H13, _introduce)
         if not self.share.may_connect():
             raise FatalError(EINVAL, "Too many connections of the frontend")
         self.printk(DEBUG, "Reading frontend config")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kernel_stub.kernel import MS
 from kernel_stub.rpc import RpcError
 from protocol.xenbus import backend_dir, frontend_dir
 from tests.dom0_pciback.pciback.host import CARD, CARD_1, Host, connected, make_host
@@ -36,6 +37,24 @@ def test_b4_b9_both_ends_connect(host: Host) -> None:
     assert host.pdev.aer_handler
     host.guest.state(4)
     assert (host.be("state"), host.fe("state")) == ("4", "4")
+    assert len(host.world.traced("pciback.connect")) == 1
+
+
+def test_h13_a_frontend_that_has_to_wait_for_a_reset_connects_once(host: Host) -> None:
+    """Its state 3 may be seen by two watches while we are still 3 ourselves."""
+    kernel, lock = host.dom0.kernel, host.dom0.pciback.reset_lock(host.psdev().dev)
+
+    async def reset() -> None:
+        async with lock:
+            await kernel.sleep(100 * MS)
+
+    kernel.spawn(reset(), "reset")
+    host.settle(0)
+    host.guest.offer()
+    host.guest.state(3)
+    assert (host.be("state"), host.error()) == ("3", None)
+    host.settle(200)
+    assert host.be("state") == "4"
     assert len(host.world.traced("pciback.connect")) == 1
 
 
