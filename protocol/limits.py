@@ -31,6 +31,7 @@ SEND_QUEUE = 10_000  # messages that wait for a peer; one that takes none of the
 HANDSHAKE_MS = 2_000  # a connection that has not said who it is by then is dropped
 CONNECTIONS = 4096  # file descriptors of a listening party, so also connections that it has at a time
 LINKS_PER_PEER = 8  # PAIRs that one peer may have from the front door
+UNTAKEN = 1 * MIB  # of a tcp connection: frames of messages that are not complete; looked at four times a second
 GUEST_LINKS = ("party", "channel", "devbus")
 GUEST_MEMORY = sum(LINK_LIMITS[kind].message * LINK_LIMITS[kind].queue for kind in GUEST_LINKS)  # bytes, at most
 

@@ -11,6 +11,7 @@ import zmq
 from protocol.codec import ProtocolError, encode
 from protocol.limits import HANDSHAKE_MS, KNOCKS, LINK_LIMITS, LINKS_PER_PEER, SEND_QUEUE, Bucket
 from protocol.ports import Link, Message
+from protocol.transport_account import Account, watch
 from protocol.transport_gate import DOOR
 from protocol.transport_keys import use_as_server
 from protocol.transport_loop import LINGER_MS, Loop, ZmqLink
@@ -42,6 +43,7 @@ class FrontDoor:
         if endpoints.gate is not None:
             self.socket.zap_domain = DOOR.encode()
         use_as_server(self.socket, endpoints.own)
+        self._account: Account | None = None
         self._clients: dict[bytes, RouterLink] = {}
         self._knocks: dict[str, Bucket] = {}
         self._given: dict[str, list[ZmqLink]] = {}  # PAIRs by who asked for them
@@ -57,7 +59,9 @@ class FrontDoor:
             self.socket.close(linger=0)
             raise
         if not endpoints.base.startswith("ipc://"):  # there, looking whether anybody listens is such a connection
-            count_failures(loop, self.socket, "the front door")
+            self._account = Account("", LINK_LIMITS["door"], keys=endpoints.own is not None)
+            count_failures(loop, self.socket, "the front door", self._account)
+            watch(loop, self._account)
         loop.add_reader(descriptor(self.socket), lambda: loop.mark(self))
         loop.mark(self)
 
@@ -66,7 +70,10 @@ class FrontDoor:
         if not readable(self.socket):
             return False
         self.loop.mark(self)
-        identity, frame, *_ = self.socket.recv_multipart(copy=False)
+        identity, frame, *more = self.socket.recv_multipart(copy=False)
+        if self._account is not None:
+            for each in (frame, *more):
+                self._account.took(int(each.get(zmq.SRCFD)), len(each))
         raw = frame.bytes
         if raw == b"open":
             self._open(identity.bytes, _user(frame))

@@ -18,6 +18,7 @@ import zmq
 
 from protocol.codec import ProtocolError, encode
 from protocol.ports import Driven, Message
+from protocol.transport_account import Account, watch
 from protocol.transport_monitor import CONNECTION_EVENTS, Connections, Refuse, descriptor, readable
 
 LINGER_MS = 200  # for what was sent and has not left when a socket is closed
@@ -189,6 +190,7 @@ class ZmqLink:
         self.socket = socket
         self.decode = decode
         self.connections = Connections(bound)
+        self.account: Account | None = None
         self.path = ""  # of the socket file that we are bound to
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
@@ -276,13 +278,22 @@ class ZmqLink:
         self.connections.peer = int(frame.get(zmq.SRCFD))
         self._remove_path()
         if frame.bytes == GREETING:
+            if self.account is not None:
+                self.account.took(self.connections.peer, 0)
             self.loop.mark(self)
             self._send_backlog()
         else:
             self._take(frame.bytes)
 
+    def keep_account(self, account: Account) -> None:
+        """Cut off a connection that sends a message without end."""
+        self.account = self.connections.account = account
+        watch(self.loop, account)
+
     def _take(self, raw: bytes) -> None:
         self.loop.mark(self)
+        if self.account is not None:
+            self.account.took(self.connections.peer, len(raw))
         if self._backlog:
             self._send_backlog()
         try:
@@ -324,6 +335,8 @@ class ZmqLink:
         if self.closed:
             return
         self.closed = True
+        if self.account is not None:
+            self.account.closed = True
         self._remove_path()
         self.loop.forget(self)
         self.loop.remove_reader(self._fd)

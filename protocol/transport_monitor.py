@@ -35,14 +35,25 @@ class Watching(Protocol):
         """Forget ``fd``."""
 
 
+class Counting(Protocol):
+    """What is told of connections (``transport_account.Account``)."""
+
+    def came(self, fd: int) -> None:
+        """A connection has been accepted."""
+
+    def went(self, fd: int) -> None:
+        """A connection has ended."""
+
+
 class Connections:
     """Which connections of a PAIR there are. Strangers come and go at a bound one; only its peer's end counts."""
 
-    __slots__ = ("_ended", "_open", "bound", "peer")
+    __slots__ = ("_ended", "_open", "account", "bound", "peer")
 
     def __init__(self, bound: bool) -> None:
         self.bound = bound
         self.peer = -1  # descriptor of the peer's connection, known from its greeting
+        self.account: Counting | None = None
         self._open: set[int] = set()
         self._ended: list[int] = []
 
@@ -50,6 +61,7 @@ class Connections:
         """Take in what a monitor tells; True if a connection has ended."""
         while readable(monitor):
             event, connection = _EVENT.unpack(monitor.recv_multipart()[0])
+            tell(self.account, event, connection)
             if event == _ACCEPTED:
                 self._open.add(connection)
             else:
@@ -68,15 +80,26 @@ class Connections:
         return bool(self._ended) if not self.bound else self.peer >= 0 and self.peer not in self._open
 
 
-def count_failures(loop: Watching, socket: zmq.Socket[bytes], where: str) -> None:
-    """Count connections to ``socket`` that end before it is known who they are."""
-    monitor = socket.get_monitor_socket(_FAILED)
+def tell(account: Counting | None, event: int, fd: int) -> None:
+    """Pass on to an account that a connection has come or gone."""
+    if account is not None and event == _ACCEPTED:
+        account.came(fd)
+    elif account is not None and event == _DISCONNECTED:
+        account.went(fd)
+
+
+def count_failures(loop: Watching, socket: zmq.Socket[bytes], where: str, account: Counting) -> None:
+    """Count connections to ``socket`` that end before it is known who they are; tell ``account`` of all."""
+    monitor = socket.get_monitor_socket(_FAILED | CONNECTION_EVENTS)
     fd = descriptor(monitor)
 
     def failed() -> None:
         while readable(monitor):
-            monitor.recv_multipart()
-            loop.refuse("handshake", "", f"at {where}")
+            event, value = _EVENT.unpack(monitor.recv_multipart()[0])
+            if event & _FAILED:
+                loop.refuse("handshake", "", f"at {where}")
+            else:
+                tell(account, event, value)
 
     def close() -> None:
         loop.remove_reader(fd)

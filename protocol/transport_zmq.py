@@ -17,6 +17,7 @@ import zmq
 
 from protocol.limits import HANDSHAKE_MS, LINK_LIMITS, SEND_QUEUE, LinkLimit
 from protocol.ports import EndpointError, Message
+from protocol.transport_account import Account
 from protocol.transport_gate import ONLY, Gate
 from protocol.transport_keys import Identity, KeyPair, KeyRing, use_as_client, use_as_server
 from protocol.transport_loop import Loop, ZmqLink
@@ -64,7 +65,10 @@ class NetEndpoints:
             use_as_server(socket, self.own)
             address = self._bind(socket, kind)
             link = ZmqLink(self.loop, socket, self.decoders[kind], bound=True, name=name)
-            link.path = address.removeprefix("ipc://") if address.startswith("ipc://") else ""
+            if address.startswith("ipc://"):
+                link.path = address.removeprefix("ipc://")
+            else:
+                link.keep_account(Account(name, LINK_LIMITS[kind], keys=self.own is not None))
             return address, link
         except zmq.ZMQError as error:
             socket.close()

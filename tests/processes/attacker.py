@@ -22,7 +22,7 @@ from tests.processes.running import Running
 
 COMPLETER_ABORT = 1 << 15
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
-READY = b"\x04\x26\x05READY\x0bSocket-Type\x00\x00\x00\x04PAIR\x08Identity\x00\x00\x00\x00"
+READY = b"\x04\x27\x05READY\x0bSocket-Type\x00\x00\x00\x04PAIR\x08Identity\x00\x00\x00\x00"
 ANSWERS = Decoder(TO_CONTROL)
 
 

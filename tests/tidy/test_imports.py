@@ -31,6 +31,7 @@ SHELLS = {
     "protocol/transport_zmq.py": "the real links",
     "protocol/transport_door.py": "the real links: the hypervisor stub's front door",
     "protocol/transport_monitor.py": "the real links: who comes and goes",
+    "protocol/transport_account.py": "the real links: what their connections have sent",
     "protocol/transport_gate.py": "the real links: who may connect",
     "protocol/transport_keys.py": "the real links: keys and where they lie",
     "protocol/journal_file.py": "the journal on disk",
