@@ -103,21 +103,31 @@ class Mutex:
         if self.owner is None:
             self.owner = task
         else:
-            task.waiting_on = f"{self.name} held by {self.owner.name}"
-            self.waiters.append(task)
-            await park()
-            assert self.owner is task
+            await self._wait(task)
         if self.kernel.locks is not None:
             self.kernel.locks.taken(task, self.name)
 
+    async def _wait(self, task: Task) -> None:
+        """Until the lock, which somebody else holds, is ``task``'s."""
+        assert self.owner is not None
+        task.waiting_on = f"{self.name} held by {self.owner.name}"
+        self.waiters.append(task)
+        await park()
+        assert self.owner is task
+
     def release(self) -> None:
-        """Hand the lock to the first waiter, if any."""
+        """Let go of the lock."""
         assert self.owner is not None, f"{self.name} is not held"
         # No task is current while the interpreter ends an abandoned coroutine: its ``finally`` may release.
         assert self.kernel.current in (self.owner, None), f"{self.kernel.current} releases {self.name} of {self.owner}"
         if self.kernel.locks is not None:
             self.kernel.locks.released(self.owner, self.name)
         self.owner = None
+        if self.waiters:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hand the lock to the first waiter that lives, if any."""
         while self.waiters:
             task = self.waiters.popleft()
             if not task.done:
@@ -150,18 +160,6 @@ class StealableMutex(Mutex):
         self.marked = False  # the first waiter is promised the lock
         self.woken = False  # the first waiter is ready to run
 
-    async def acquire(self) -> None:
-        """Wait for the lock. Asserts that the task does not hold it already."""
-        task = self.kernel.current
-        assert task is not None
-        assert self.owner is not task, f"{task} takes {self.name} twice"
-        if self.owner is None:
-            self.owner = task
-        else:
-            await self._wait(task)
-        if self.kernel.locks is not None:
-            self.kernel.locks.taken(task, self.name)
-
     async def _wait(self, task: Task) -> None:
         self.waiters.append(task)
         self._queued(task)
@@ -182,14 +180,8 @@ class StealableMutex(Mutex):
     def _queued(self, task: Task) -> None:
         """``task`` waits from now on; a mutex promises it nothing yet."""
 
-    def release(self) -> None:
-        """Let go: the lock is free, or goes to a waiter that was promised it."""
-        assert self.owner is not None, f"{self.name} is not held"
-        # No task is current while the interpreter ends an abandoned coroutine: its ``finally`` may release.
-        assert self.kernel.current in (self.owner, None), f"{self.kernel.current} releases {self.name} of {self.owner}"
-        if self.kernel.locks is not None:
-            self.kernel.locks.released(self.owner, self.name)
-        self.owner = None
+    def _pass_on(self) -> None:
+        """The lock is free, or goes to a waiter that was promised it."""
         while self.waiters and self.waiters[0].done:
             self.waiters.popleft()
         if not self.waiters:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from xenaer.yaml_lines import closest
 RACY_GROUPS = ("K", "L")  # golden README, "How to compare"
 INTERLEAVINGS = 64
 
+Emitted = dict[str, Any]  # what one performance gave, by key of the recording
 Verdict = Literal["identical", "different", "unsupported"]
 
 
@@ -50,18 +51,13 @@ class Conformity:
 
     def _search(self, case: Case) -> Outcome:
         """The first interleaving that gives the recorded trace, else the one-processor order."""
-        first: dict[str, Any] | None = None
-        count = 0
         racy = case.group in RACY_GROUPS or self.machine(case.machine).processors > 1
-        for emitted in explore(lambda choose: self._once(case, choose), self.interleavings if racy else 1):
-            count += 1
-            if not differing(emitted, case.recorded, self.fields):
-                return Outcome("identical", emitted, count)
-            first = first or emitted
-        assert first is not None
-        keys = differing(first, case.recorded, self.fields)
-        text = [line for key in keys for line in explain(key, first[key], case.recorded[key])]
-        return Outcome("different", first, count, text)
+        orders = explore(lambda choose: self._once(case, choose), self.interleavings if racy else 1)
+        return first_identical(
+            orders,
+            lambda emitted: differing(emitted, case.recorded, self.fields),
+            lambda key, emitted: explain(key, emitted[key], case.recorded[key]),
+        )
 
     def _once(self, case: Case, choose: Choose) -> dict[str, Any]:
         machine = self.machine(case.machine)
@@ -84,6 +80,24 @@ class Conformity:
         if machine is None or machine.stuck:
             machine = self._machines[name] = Machine(name)
         return machine
+
+
+def first_identical(
+    orders: Iterable[Emitted],
+    differing: Callable[[Emitted], Sequence[str]],
+    explain: Callable[[str, Emitted], Iterable[str]],
+) -> Outcome:
+    """The first of ``orders`` (at least one) in which no key differs, else the first of all and how it differs."""
+    first: Emitted | None = None
+    count = 0
+    for emitted in orders:
+        count += 1
+        if not differing(emitted):
+            return Outcome("identical", emitted, count)
+        first = first or emitted
+    assert first is not None
+    text = [line for key in differing(first) for line in explain(key, first)]
+    return Outcome("different", first, count, text)
 
 
 def case_files(paths: Sequence[Path]) -> list[Path]:

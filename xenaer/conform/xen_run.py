@@ -7,7 +7,7 @@ from typing import Any
 
 from kernel_stub.kernel import Choose, first_choice
 from xenaer.conform.explore import explore
-from xenaer.conform.run import INTERLEAVINGS, Outcome
+from xenaer.conform.run import INTERLEAVINGS, Outcome, first_identical
 from xenaer.conform.steps import UnsupportedError
 from xenaer.conform.xen_case import XenCase
 from xenaer.conform.xen_commands import Inject, XlCommand
@@ -36,17 +36,11 @@ class XenConformity:
 
     def _search(self, case: XenCase) -> Outcome:
         """The first order that gives the recorded trace, else the first one that was tried."""
-        first: dict[str, Any] | None = None
-        count = 0
-        for emitted in _orders(case, self.interleavings if is_racy(case) else 1):
-            count += 1
-            if not differing(emitted, case.recorded, self.fields):
-                return Outcome("identical", emitted, count)
-            first = first or emitted
-        assert first is not None
-        keys = differing(first, case.recorded, self.fields)
-        text = [line for key in keys for line in explained(key, first, case.recorded)]
-        return Outcome("different", first, count, text)
+        return first_identical(
+            _orders(case, self.interleavings if is_racy(case) else 1),
+            lambda emitted: differing(emitted, case.recorded, self.fields),
+            lambda key, emitted: explained(key, emitted, case.recorded),
+        )
 
 
 def is_racy(case: XenCase) -> bool:
