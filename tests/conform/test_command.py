@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xenaer.cli import main
+from tests.conform.commands import copy, run
 from xenaer.conform.case import INPUTS, OUTPUTS
 
 CASES = Path(__file__).parents[1] / "recorded" / "linux"
@@ -17,17 +17,7 @@ RACY = CASES / "K_slot_qemu_del@smp2.json"
 
 
 def changed(tmp_path: Path, **changes: Any) -> Path:
-    """A copy of a case with other values; None takes a key away."""
-    data = json.loads(FATAL.read_text(encoding="utf-8")) | changes
-    path = tmp_path / "case.json"
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}), encoding="utf-8")
-    return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str], list[str]]:
-    status = main(["conform", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return status, captured.out.splitlines(), captured.err.splitlines()
+    return copy(FATAL, tmp_path, **changes)
 
 
 def test_identical_cases_are_said_and_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from protocol.ids import Sbdf
-from xenaer.cli import main
+from tests.conform.commands import copy, run
 from xenaer.conform.xen_commands import Inject, SetPci, XlCommand, parse_monitor, parse_shell
 from xenaer.conform.xen_registers import parse_counters, parse_registers
 from xenaer.conform.xen_words import parse_driver, parse_guest, parse_node
@@ -20,17 +20,7 @@ CARD = Sbdf(0, 1, 0, 0)
 
 
 def changed(tmp_path: Path, **changes: Any) -> Path:
-    """A copy of a case with other values; None takes a key away."""
-    data = json.loads(FATAL.read_text(encoding="utf-8")) | changes
-    path = tmp_path / "case.json"
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}), encoding="utf-8")
-    return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str], list[str]]:
-    status = main(["conform", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return status, captured.out.splitlines(), captured.err.splitlines()
+    return copy(FATAL, tmp_path, **changes)
 
 
 # -- the command ---------------------------------------------------------------------------------
