@@ -10,14 +10,15 @@ from typing import Annotated
 
 import typer
 
+from xenaer.campaign.play import Runner
+from xenaer.campaign.script import Script, load_script
+from xenaer.campaign.system import System
 from xenaer.cli_base import RunOption, StopError, World, out, shipped
 from xenaer.cli_system import PASS_ON
 from xenaer.control import read_system, run_dir
 from xenaer.host import load_host
 from xenaer.journal import line
 from xenaer.schema import schema_text, schemas, write_schemas
-from xenaer.script import Script, System, load_script
-from xenaer.script_run import Runner
 from xenaer.view import View
 from xenaer.yaml_lines import closest
 

@@ -14,11 +14,11 @@ import typer
 
 from protocol.bits import find_error
 from protocol.ids import Sbdf
+from xenaer.campaign.play import xl_result
 from xenaer.cli_base import RunOption, StopError, connect, out, parse_header, shipped
 from xenaer.control import Control, ControlError, read_system, run_dir
 from xenaer.host import load_host
 from xenaer.journal import Entry, JournalSet, dmesg_line, line, party_of, text_line
-from xenaer.script_run import xl_result
 
 FOLLOW_S = 0.1
 XL_TIMEOUT_S = 400.0  # an attach waits for a guest that may be in a recovery of up to 300 s (H25)

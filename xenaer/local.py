@@ -199,7 +199,7 @@ def _wait_gone(pid: int, seconds: float) -> bool:
 
 # -- a running system as scripts see it ----------------------------------------------------------
 class ProcessSystem:
-    """``xenaer.script.System`` for the system in ``run``."""
+    """``xenaer.campaign.system.System`` for the system in ``run``."""
 
     def __init__(self, run: Path, address: str | None = None) -> None:
         self.run = run

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from xenaer.campaign.steps_form import ScriptForm
 from xenaer.host_form import HostForm
-from xenaer.script_form import ScriptForm
 
 FORMS: dict[str, type[BaseModel]] = {"host": HostForm, "script": ScriptForm}
 

@@ -15,8 +15,8 @@ from rich.text import Text
 from protocol.bits import bits_of
 from protocol.ers import Severity, result_name
 from protocol.topology import HostSpec
+from xenaer.campaign.judge import ancestry, end_is_good
 from xenaer.journal import Entry
-from xenaer.script_judge import ancestry, end_is_good
 
 WIDTH = 100
 GOOD_VOTES = ("CAN_RECOVER", "NEED_RESET", "RECOVERED")

@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.topology import FunctionSpec, HostSpec
+from xenaer.campaign.judge import describe
+from xenaer.campaign.play import PASSIVE, StepResult
+from xenaer.campaign.script import Script
+from xenaer.campaign.steps_form import StepForm
 from xenaer.journal import Entry
-from xenaer.script import Script
-from xenaer.script_form import StepForm
-from xenaer.script_judge import describe
-from xenaer.script_run import PASSIVE, StepResult
 from xenaer.story import WIDTH, Story, ms, short
 
 HOLD_S = 0.05

@@ -13,9 +13,10 @@ import pytest
 from protocol import labels_aer, labels_guest, labels_hypervisor
 from protocol.labels import LABELS
 from xenaer import local
+from xenaer.campaign.play import Runner
+from xenaer.campaign.script import Script, load_script
+from xenaer.campaign.system import System
 from xenaer.journal import ECHOES, JournalSet, differences, entry, line, strands
-from xenaer.script import Script, System, load_script
-from xenaer.script_run import Runner
 from xenaer.simulation import SimSystem
 
 ROOT = Path(__file__).resolve().parents[2]

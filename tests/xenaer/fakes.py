@@ -70,7 +70,7 @@ class FakeSystem:
 
     @property
     def now_s(self) -> float:
-        """See ``xenaer.script.System``."""
+        """See ``xenaer.campaign.system.System``."""
         return self.now
 
     def add(self, delay_s: float, party: str, label: str, subject: str, **fields: Any) -> None:
@@ -80,20 +80,20 @@ class FakeSystem:
         self.entries.sort(key=lambda entry: float(entry["t"]))
 
     def ctl(self, target: str, verb: str, args: list[Any]) -> Any:
-        """See ``xenaer.script.System``."""
+        """See ``xenaer.campaign.system.System``."""
         self.asked.append((target, verb, args))
         self.on_ctl(target, verb, args)
         return self._answer(target, verb, args)
 
     def records(self, cursor: Any) -> tuple[list[Entry], Any]:
-        """See ``xenaer.script.System``."""
+        """See ``xenaer.campaign.system.System``."""
         begin = cursor or 0
         ready = [item for item in self.entries[begin:] if item["t"] <= self.now]
         return ready, begin + len(ready)
 
     def advance(self, ms: float) -> None:
-        """See ``xenaer.script.System``."""
+        """See ``xenaer.campaign.system.System``."""
         self.now += ms / 1000
 
     def close(self) -> None:
-        """See ``xenaer.script.System``."""
+        """See ``xenaer.campaign.system.System``."""

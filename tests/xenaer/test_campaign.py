@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from xenaer.boot import data_dir
+from xenaer.campaign.play import Runner
+from xenaer.campaign.script import load_script
 from xenaer.cli import main
 from xenaer.cli_base import World
 from xenaer.cli_script import system_for
 from xenaer.journal import read_lines
-from xenaer.script import load_script
-from xenaer.script_run import Runner
 
 
 def test_the_letter_holds_in_virtual_time() -> None:

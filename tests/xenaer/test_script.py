@@ -10,10 +10,10 @@ import pytest
 
 from tests.xenaer.fakes import FakeSystem
 from xenaer.boot import data_dir
+from xenaer.campaign.judge import config_state, describe, list_state
+from xenaer.campaign.play import Runner
+from xenaer.campaign.script import Script, ScriptError, load_script
 from xenaer.control import ControlError
-from xenaer.script import Script, ScriptError, load_script
-from xenaer.script_judge import config_state, describe, list_state
-from xenaer.script_run import Runner
 from xenaer.yaml_lines import InputError
 
 LETTER = data_dir("hosts") / "letter.yaml"

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from xenaer.boot import data_dir
+from xenaer.campaign.play import StepResult
+from xenaer.campaign.script import load_script
 from xenaer.host import load_host
 from xenaer.journal import Entry
-from xenaer.script import load_script
-from xenaer.script_run import StepResult
 from xenaer.story import WIDTH, Story
 from xenaer.view import View, hierarchy_lines
 

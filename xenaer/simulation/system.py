@@ -1,4 +1,4 @@
-"""A complete system in virtual time, with the same face as one of processes (``xenaer.script.System``)."""
+"""A complete system in virtual time, with the same face as one of processes (``xenaer.campaign.system.System``)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SimSystem:
         self.world.drop(kernel)
         self._alive -= 1
 
-    # -- xenaer.script.System --------------------------------------------------------------------
+    # -- xenaer.campaign.system.System -------------------------------------------------------------------
     def ctl(self, target: str, verb: str, args: list[Any]) -> Any:
         """Ask a party to do something; time passes until it has answered. Raises SimError."""
         return self._ask("ctl of control", target, verb, args)

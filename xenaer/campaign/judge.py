@@ -9,8 +9,8 @@ from typing import Any
 from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVSTA_ERRORS
 from protocol.topology import HostSpec
+from xenaer.campaign.steps_form import MatchForm, StepForm
 from xenaer.journal import Entry, fields_of
-from xenaer.script_form import MatchForm, StepForm
 
 CAP_POINTER = 0x34
 EXTENDED = 0x100

@@ -1,6 +1,6 @@
-"""Script files: read, checked against their host, ready to run; and what a script is run against.
+"""Script files: read, checked against their host, ready to run.
 
-The form is in ``xenaer.script_form``; ``xenaer.script_run`` carries a script out.
+The form is in ``xenaer.campaign.steps_form``; ``xenaer.campaign.play`` carries a script out.
 """
 
 from __future__ import annotations
@@ -9,36 +9,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from protocol.bits import find_error
 from protocol.ids import Sbdf
 from protocol.labels import LABELS
 from protocol.topology import HostSpec
+from xenaer.campaign.steps_form import ScriptForm
 from xenaer.form import Form
 from xenaer.host import HostError, find_function, load_host
-from xenaer.script_form import ScriptForm
 from xenaer.yaml_lines import Document, InputError, Place, closest, load, validate
-
-
-class System(Protocol):
-    """A running system, whichever world it lives in."""
-
-    @property
-    def now_s(self) -> float:
-        """Seconds since the system started, real or virtual."""
-
-    def ctl(self, target: str, verb: str, args: list[Any]) -> Any:
-        """Ask ``hypervisor``, ``dom0`` or a guest (by name) to do something. Raises ControlError."""
-
-    def records(self, cursor: Any) -> tuple[list[dict[str, Any]], Any]:
-        """Journal records since ``cursor`` (None: the beginning), merged by time, and the next cursor."""
-
-    def advance(self, ms: float) -> None:
-        """Let time pass."""
-
-    def close(self) -> None:
-        """End this view of the system."""
 
 
 class ScriptError(InputError):

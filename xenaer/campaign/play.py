@@ -14,10 +14,18 @@ from typing import Any
 from kernel_stub.rpc import RpcError
 from protocol.ids import Sbdf
 from protocol.xenbus import XenbusState
-from xenaer.control import ControlError
-from xenaer.journal import Entry
-from xenaer.script import Script, System, error_bits, resolve_bdf
-from xenaer.script_form import (
+from xenaer.campaign.judge import (
+    config_state,
+    counted,
+    describe,
+    list_state,
+    matches,
+    recovery_outcome,
+    show_entry,
+    show_match,
+)
+from xenaer.campaign.script import Script, error_bits, resolve_bdf
+from xenaer.campaign.steps_form import (
     AerInjectForm,
     ExpectForm,
     GuestDeviceForm,
@@ -30,16 +38,9 @@ from xenaer.script_form import (
     WaitForm,
     WorkloadForm,
 )
-from xenaer.script_judge import (
-    config_state,
-    counted,
-    describe,
-    list_state,
-    matches,
-    recovery_outcome,
-    show_entry,
-    show_match,
-)
+from xenaer.campaign.system import System
+from xenaer.control import ControlError
+from xenaer.journal import Entry
 
 POLL_MS = 10.0
 SETTLE_MS = 50.0  # records of the last action still arrive

@@ -1,0 +1,1 @@
+"""Fault campaigns: what may break is written in a file, played many times, judged, counted."""
