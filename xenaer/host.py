@@ -60,7 +60,7 @@ KINDS = {"switch": "upstream_port", "bridge": "pcie_pci_bridge", "port": "downst
 
 
 class HostError(InputError):
-    """A host file is wrong; ``problems`` has one ``file:line: field: text`` for each mistake."""
+    """A host file is wrong; ``problems`` has one ``file:line:column: field: text`` for each mistake."""
 
 
 def load_host(path: str | Path) -> HostSpec:
@@ -149,7 +149,7 @@ class _Reader:
         if form.dpc and (kind not in SLOT_PORTS or not form.aer):
             self.problem((*place[:-1], "dpc"), f"{bdf} cannot have DPC; allowed: root and downstream ports with AER")
         if bdf in self.functions:
-            self.problem(place, f"{bdf} is there twice, first in line {self.document.line(self.places[bdf])}")
+            self.problem(place, f"{bdf} is there twice, first in line {self.document.mark(self.places[bdf])[0]}")
             return function
         self.functions[bdf], self.places[bdf] = function, place
         if form.name is not None:

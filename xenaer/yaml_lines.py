@@ -1,4 +1,4 @@
-"""YAML with line numbers: a document as plain data, and for every place in it the line where it stands.
+"""YAML with line numbers: a document as plain data, and for every place in it where it stands.
 
 PyYAML's ``compose`` gives nodes with marks; this file turns them into dictionaries and lists, refuses
 duplicate keys, and resolves plain scalars by the core schema of YAML 1.2: ``01:00.0`` stays text (YAML 1.1
@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 Place = tuple[str | int, ...]
+Mark = tuple[int, int]  # line and column, from 1
 Model = TypeVar("Model", bound=BaseModel)
 
 NODES_MAX = 100_000  # aliases multiply: a small file must not become a large document
@@ -55,22 +56,23 @@ class InputError(Exception):
 
 @dataclass(slots=True)
 class Document:
-    """A read file: ``data`` as plain Python values, ``lines`` from place to line number (1 is the first)."""
+    """A read file: ``data`` as plain Python values, ``marks`` from place to line and column (1 is the first)."""
 
     filename: str
     data: Any
-    lines: dict[Place, int] = field(default_factory=dict)
+    marks: dict[Place, Mark] = field(default_factory=dict)
 
-    def line(self, place: Place) -> int:
-        """The line of ``place``, or of the nearest place above that is written in the file."""
-        while place and place not in self.lines:
+    def mark(self, place: Place) -> Mark:
+        """Where ``place`` stands, or the nearest place above that is written in the file."""
+        while place and place not in self.marks:
             place = place[:-1]
-        return self.lines.get(place, 1)
+        return self.marks.get(place, (1, 1))
 
     def problem(self, place: Place, text: str) -> str:
-        """``file:line: field: text``, the form of every message about a file."""
+        """``file:line:column: field: text``, the form of every message about a file."""
+        line, column = self.mark(place)
         where = show_place(place)
-        return f"{self.filename}:{self.line(place)}: {where + ': ' if where else ''}{text}"
+        return f"{self.filename}:{line}:{column}: {where + ': ' if where else ''}{text}"
 
 
 def show_place(place: Place) -> str:
@@ -105,7 +107,7 @@ def parse(text: str, filename: str) -> Document:
     except yaml.YAMLError as error:
         raise InputError([_syntax(error, filename)]) from error
     if node is None:
-        raise InputError([f"{filename}:1: the file is empty"])
+        raise InputError([f"{filename}:1:1: the file is empty"])
     reader = _Reader(Document(filename, None))
     reader.document.data = reader.value(node, ())
     if reader.problems:
@@ -115,9 +117,13 @@ def parse(text: str, filename: str) -> Document:
 
 def _syntax(error: yaml.YAMLError, filename: str) -> str:
     mark = getattr(error, "problem_mark", None)
-    line = mark.line + 1 if mark else 1
+    line, column = _mark(mark) if mark else (1, 1)
     text = getattr(error, "problem", None) or "a character that YAML does not allow"
-    return f"{filename}:{line}: not YAML: {text}"
+    return f"{filename}:{line}:{column}: not YAML: {text}"
+
+
+def _mark(mark: yaml.Mark) -> Mark:
+    return mark.line + 1, mark.column + 1
 
 
 class _Reader:
@@ -128,7 +134,7 @@ class _Reader:
         self._count = 0
 
     def value(self, node: yaml.Node, place: Place) -> Any:
-        self.document.lines.setdefault(place, node.start_mark.line + 1)
+        self.document.marks.setdefault(place, _mark(node.start_mark))
         self._count += 1
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
@@ -149,12 +155,12 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key_node.value)
             inner = (*place, key)
-            line = key_node.start_mark.line + 1
+            mark = line, column = _mark(key_node.start_mark)
             if key in result:
-                where = f"{self.document.filename}:{line}: {show_place(inner)}"
-                self.problems.append(f"{where}: key given twice, first in line {self.document.lines[inner]}")
+                where = f"{self.document.filename}:{line}:{column}: {show_place(inner)}"
+                self.problems.append(f"{where}: key given twice, first in line {self.document.marks[inner][0]}")
                 continue
-            self.document.lines[inner] = line
+            self.document.marks[inner] = mark
             result[key] = self.value(value_node, inner)
         return result
 

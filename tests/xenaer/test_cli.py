@@ -175,11 +175,12 @@ def test_without_a_system(
     assert capsys.readouterr().err == f"xenaer: no system is running in {tmp_path}; start one with: xenaer up\n"
 
 
-def test_every_mistake_of_a_file_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_mistake_of_a_file_has_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "host.yaml"
-    path.write_text("name: x\nhierarchy: []\nseed: a\nprofile: b\n")
+    path.write_text("name: x\nhierarchy: []\nseed: a\ntiming: {aer_budget_ms: 5, kill_deadline_ms: b}\n")
     assert main(["check", str(path)]) == 2
-    assert [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()] == [f"{path}:4", f"{path}:3"]
+    found = sorted(line.split(": ")[1] for line in capsys.readouterr().err.splitlines())
+    assert found == [f"{path}:3:1", f"{path}:4:28"]
 
 
 def test_options_of_processes() -> None:

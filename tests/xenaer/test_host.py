@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,8 @@ def problems(tmp_path: Path, text: str) -> tuple[str, list[str]]:
 @pytest.mark.parametrize(("text", "line", "where", "words"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
 def test_mistake_is_named(tmp_path: Path, text: str, line: int, where: str, words: list[str]) -> None:
     name, found = problems(tmp_path, text)
-    begin = f"{name}:{line}: {where + ': ' if where else ''}"
-    assert any(item.startswith(begin) and all(word in item for word in words) for item in found), found
+    begin = re.compile(rf"{re.escape(name)}:{line}:\d+: {re.escape(where + ': ' if where else '')}")
+    assert any(begin.match(item) and all(word in item for word in words) for item in found), found
     assert not any("\n" in item for item in found)
 
 
@@ -216,8 +217,8 @@ IMAGES = [
 def test_mistakes_of_images(tmp_path: Path, image: str, keys: str, line: int, where: str, words: list[str]) -> None:
     inner = keys.strip("{}") or "slot: 0"
     _, found = problems(tmp_path, PORT + f'      - nic: "01:00.0"\n        {inner}\n        config: "{image}"\n')
-    begin = f"host.yaml:{line}: hierarchy[0].devices[0].{where}: "
-    assert any(begin in item and all(word in item for word in words) for item in found), found
+    begin = re.compile(rf"host\.yaml:{line}:\d+: hierarchy\[0\]\.devices\[0\]\.{where}: ")
+    assert any(begin.search(item) and all(word in item for word in words) for item in found), found
 
 
 def test_an_image_tells_the_other_keys(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from xenaer.yaml_lines import Document, InputError, Place, closest, load, valida
 
 
 class ScriptError(InputError):
-    """A script is wrong; ``problems`` has one ``file:line: field: text`` for each mistake."""
+    """A script is wrong; ``problems`` has one ``file:line:column: field: text`` for each mistake."""
 
 
 @dataclass(slots=True)
