@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from xenaer.campaign.file import load_script
 from xenaer.campaign.play import Runner
-from xenaer.campaign.script import Script, load_script
+from xenaer.campaign.script import Script
 from xenaer.campaign.system import System
 from xenaer.cli_base import RunOption, StopError, World, out, shipped
 from xenaer.cli_system import PASS_ON
@@ -53,8 +54,8 @@ def run(
         runner = Runner(system, loaded)
         runner.on_step = lambda result: out(result.line())
         good = run_and_save(runner, journal)
-    done, total = sum(result.good for result in runner.results), len(loaded.form.steps)
-    out(f"{loaded.form.name}: {'good' if good else 'FAILED'}, {done} of {total} steps as expected")
+    done, total = sum(result.good for result in runner.results), len(loaded.steps)
+    out(f"{loaded.name}: {'good' if good else 'FAILED'}, {done} of {total} steps as expected")
     raise typer.Exit(0 if good else 1)
 
 

@@ -116,10 +116,10 @@ class View:
         self._newest = 0.0
 
     def __enter__(self) -> View:
-        form, host = self.script.form, self.script.host
-        self.console.rule(f"xenaer · {form.name} · host {host.name}, profile {host.profile}", style="dim")
-        if form.about:
-            self.console.print(Text(form.about.strip(), style="italic"))
+        script, host = self.script, self.script.host
+        self.console.rule(f"xenaer · {script.name} · host {host.name}, profile {host.profile}", style="dim")
+        if script.about:
+            self.console.print(Text(script.about.strip(), style="italic"))
         self.console.print()
         for line in hierarchy_lines(host):
             self.line(line)
@@ -190,7 +190,7 @@ class View:
         if table is not None:
             self.console.print(table)
             self.console.print()
-        good, total = sum(result.good for result in results), len(self.script.form.steps)
+        good, total = sum(result.good for result in results), len(self.script.steps)
         verdict = Text(f"  {good} of {total} steps as expected", style="bold green" if good == total else "bold red")
         self.console.print(verdict)
         if journal:

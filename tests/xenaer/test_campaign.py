@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xenaer.boot import data_dir
+from xenaer.campaign.file import load_script
 from xenaer.campaign.play import Runner
-from xenaer.campaign.script import load_script
 from xenaer.cli import main
 from xenaer.cli_base import World
 from xenaer.cli_script import system_for
@@ -21,7 +21,7 @@ def test_the_letter_holds_in_virtual_time() -> None:
         runner = Runner(system, script)
         good = runner.run()
     assert good, [result.line() for result in runner.results if not result.good]
-    assert len(runner.results) == len(script.form.steps)
+    assert len(runner.results) == len(script.steps)
 
 
 def test_run_writes_the_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

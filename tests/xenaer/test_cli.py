@@ -122,8 +122,8 @@ def test_status(stub: FakeStub, capsys: pytest.CaptureFixture[str]) -> None:
 def test_check_and_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "switch"]) == 0
     assert "5 ports, 4 devices, 3 guests" in capsys.readouterr().out
-    assert main(["schema", "script"]) == 0
-    assert json.loads(capsys.readouterr().out)["title"] == "xenaer script file"
+    assert main(["schema", "campaign"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "xenaer campaign file"
 
 
 MISTAKES = [

@@ -35,7 +35,7 @@ def test_shipped_hosts_fit_the_schema(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(data_dir("campaigns").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_campaigns_fit_the_schema(path: Path) -> None:
-    assert list(validator("script").iter_errors(load(path).data)) == []
+    assert list(validator("campaign").iter_errors(load(path).data)) == []
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_shipped_campaigns_fit_the_schema(path: Path) -> None:
         ("host", {"name": "x"}),
         ("host", {"name": "x", "hierarchy": [{"root_port": "nonsense"}]}),
         ("host", {"name": "x", "hierarchy": [{"root_port": "00:1c.0", "devices": [{"name": "a"}]}]}),
-        ("script", {"name": "x", "steps": []}),
-        ("script", {"name": "x", "steps": [{"sleep": {"ms": 1}, "touch": {"device": "a"}}]}),
+        ("campaign", {"name": "x", "steps": []}),
+        ("campaign", {"name": "x", "steps": [{"sleep": {"ms": 1}, "touch": {"device": "a"}}]}),
     ],
 )
 def test_schema_refuses(name: str, data: object) -> None:

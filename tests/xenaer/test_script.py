@@ -11,9 +11,10 @@ import pytest
 
 from tests.xenaer.fakes import FakeSystem
 from xenaer.boot import data_dir
+from xenaer.campaign.file import load_script
 from xenaer.campaign.judge import config_state, describe, list_state
 from xenaer.campaign.play import Runner
-from xenaer.campaign.script import Script, ScriptError, load_script
+from xenaer.campaign.script import Script, ScriptError
 from xenaer.control import ControlError
 from xenaer.yaml_lines import InputError
 
@@ -78,7 +79,7 @@ def test_mistakes_of_the_host_are_reported(tmp_path: Path) -> None:
 def test_the_campaign_of_the_letter() -> None:
     """Seven steps of the letter: workload, error, recovery; error, kill, reset; attach, workload, recovery."""
     script = load_script(data_dir("campaigns") / "2008-letter.yaml")
-    actions = [step.action for step in script.form.steps if step.action not in ("wait", "expect")]
+    actions = [step.action for step in script.steps if step.action not in ("wait", "expect")]
     assert actions == [
         "workload", "touch", "workload", "touch", "workload", "attach", "workload", "touch", "workload"
     ]  # fmt: skip
@@ -348,5 +349,5 @@ def test_states_of_xl_list(letters: str, state: str) -> None:
 
 def test_every_step_has_a_name() -> None:
     script: Script = load_script(data_dir("campaigns") / "2008-letter.yaml")
-    step = script.form.steps[2].model_copy(update={"name": None})
+    step = script.steps[2].model_copy(update={"name": None})
     assert describe(step) == "touch nic0 1"

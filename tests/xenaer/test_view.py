@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from xenaer.boot import data_dir
+from xenaer.campaign.file import load_script
 from xenaer.campaign.play import StepResult
-from xenaer.campaign.script import load_script
 from xenaer.host import load_host
 from xenaer.journal import Entry
 from xenaer.story import WIDTH, Story
@@ -130,7 +130,7 @@ def test_view_from_begin_to_end(terminal: bool) -> None:
         StepResult(2, 2, "a bad one", "expect", False, "x" * 200, 1, 2),
     ]
     with View(script, console) as view:
-        view.begin(script.form.steps[0], 1)
+        view.begin(script.steps[0], 1)
         view.records(RECOVERY + KILL)
         for result in results:
             view.step(result)

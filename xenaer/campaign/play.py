@@ -103,7 +103,7 @@ class Runner:
     # -- running -------------------------------------------------------------------------------
     def run(self) -> bool:
         """Run all steps; True if everything that was expected held."""
-        steps = self.script.form.steps
+        steps = self.script.steps
         for number, step in enumerate(steps, 1):
             self.on_begin(step, number)
             result = self._step(step, number, len(steps))

@@ -1,13 +1,13 @@
-"""Script files: read, checked against their host, ready to run.
+"""Steps that are played in order: checked against their host.
 
-The form is in ``xenaer.campaign.steps_form``; ``xenaer.campaign.play`` carries a script out.
+Their forms are in ``steps_form``; ``file`` reads them; ``play`` carries them out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from protocol.bits import find_error
 from protocol.ids import Sbdf
 from protocol.labels import LABELS
 from protocol.topology import HostSpec
-from xenaer.campaign.steps_form import ScriptForm
+from xenaer.campaign.steps_form import StepForm
 from xenaer.form import Form
-from xenaer.host import HostError, find_function, load_host
-from xenaer.yaml_lines import Document, InputError, Place, closest, load, validate
+from xenaer.host import find_function
+from xenaer.yaml_lines import Document, InputError, Place, closest
 
 
 class ScriptError(InputError):
@@ -27,55 +27,22 @@ class ScriptError(InputError):
 
 @dataclass(slots=True)
 class Script:
-    """A checked script, the host it is for, and the text of the aer-inject files it names."""
+    """Checked steps, the host they are for, and the text of the aer-inject files they name (relative to ``path``)."""
 
-    form: ScriptForm
+    name: str
+    steps: list[StepForm]
     host: HostSpec
     path: Path
-    texts: dict[str, str]
+    texts: dict[str, str] = field(default_factory=dict)
+    about: str = ""
 
 
-def load_script(path: str | Path, host: str | Path | None = None) -> Script:
-    """Read and check a script and its host (``host`` instead of the one it names).
-
-    Raises ScriptError or HostError with everything that is wrong.
-    """
-    try:
-        document = load(Path(path))
-        form, problems = validate(document, ScriptForm)
-    except InputError as error:
-        raise ScriptError(error.problems) from error
-    spec = _load_host(document, form, Path(path), host, problems)
-    if form is not None and spec is not None:
-        script = Script(form, spec, Path(path), {})
-        problems += check_script(document, script)
-        if not problems:
-            return script
-    raise ScriptError(problems)
-
-
-def _load_host(
-    document: Document, form: ScriptForm | None, path: Path, option: str | Path | None, problems: list[str]
-) -> HostSpec | None:
-    if option is None and form is not None and form.host is None:
-        problems.append(document.problem((), "key 'host' is missing; name a host file there or with --host"))
-    named = path.parent / form.host if form is not None and form.host is not None else None
-    source = Path(option) if option is not None else named
-    if source is None:
-        return None
-    try:
-        return load_host(source)
-    except HostError as error:
-        problems += error.problems
-        return None
-
-
-def check_script(document: Document, script: Script) -> list[str]:
-    """What a script says about things that its host does not have, or that cannot be read."""
+def check_steps(document: Document, script: Script, key: str) -> list[str]:
+    """What the steps below ``key`` say about things that their host does not have, or that cannot be read."""
     checker = _Checker(document, script)
-    for index, step in enumerate(script.form.steps):
+    for index, step in enumerate(script.steps):
         action = step.action
-        checker.check(getattr(step, action), ("steps", index, action.replace("_", "-")))
+        checker.check(getattr(step, action), (key, index, action.replace("_", "-")))
     return checker.problems
 
 

@@ -1,4 +1,4 @@
-"""The form of a script file: steps, each with one action; every action has a form here."""
+"""The forms of steps: each has one action; every action has a form here."""
 
 from __future__ import annotations
 
@@ -181,12 +181,3 @@ class StepForm(Form):
     def action(self) -> str:
         """Name of the one action that is set."""
         return next(name for name in ACTIONS if getattr(self, name) is not None)
-
-
-class ScriptForm(Form):
-    """A script file."""
-
-    name: str = Field(min_length=1)
-    about: str = ""
-    host: str | None = Field(None, description="host file, relative to the script")
-    steps: list[StepForm] = Field(min_length=1)

@@ -1,0 +1,45 @@
+"""A campaign that has been read: its form, its host, its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from protocol.topology import HostSpec
+from xenaer.campaign.axes import Axis, fill
+from xenaer.campaign.form import CampaignForm, ExploreBase, VariantForm
+from xenaer.campaign.script import Script
+from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.variant import apply_variant
+
+
+@dataclass(slots=True)
+class Campaign:
+    """A checked campaign. ``axes`` in the order of the file; ``texts`` of the aer-inject files that it names."""
+
+    form: CampaignForm
+    host: HostSpec
+    path: Path
+    axes: dict[str, Axis] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def explored(self) -> ExploreBase | None:
+        """The form of its exploration; None for a script."""
+        explore = self.form.explore
+        return None if explore is None else getattr(explore, explore.kind)
+
+    def script(self, steps: list[StepForm], host: HostSpec | None = None) -> Script:
+        """Some of its steps, ready to be played."""
+        return Script(self.form.name, steps, host or self.host, self.path, self.texts, self.form.about)
+
+    def variant(self, values: Mapping[str, Any]) -> HostSpec:
+        """The host with these values of the axes. Raises ValueError."""
+        return apply_variant(self.host, VariantForm.model_validate(self.filled_variant(values)))
+
+    def filled_variant(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the host differs from its file, with these values."""
+        given = {name: getattr(self.form, name) for name in ("profile", "defects", "drivers")}
+        return {name: fill(value, values) for name, value in given.items() if value}

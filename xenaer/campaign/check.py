@@ -1,0 +1,151 @@
+"""Holds a campaign against its host: what it says about things that are not there, or that cannot be read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from xenaer.campaign.axes import fill, make_axis, mentioned
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.form import POINT, AxisForm, ExploreBase, VariantForm
+from xenaer.campaign.script import check_steps
+from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.variant import apply_variant
+from xenaer.form import Form
+from xenaer.host import find_function
+from xenaer.yaml_lines import Document, Place, closest, validate
+
+CHECKED_MAX = 5_000  # combinations of axis values that are tried when a file is checked
+TEMPLATES = ("profile", "defects", "drivers", "faults")
+ANY_POINT = {"record": {"label": "aer.error"}}  # what $point is while a file is checked
+
+
+class _Filled(VariantForm):
+    """All templates of a campaign, filled."""
+
+    faults: list[StepForm] = Field(default_factory=list)
+
+
+class _AxesForm(Form):
+    axes: dict[str, AxisForm]
+
+
+def check_campaign(document: Document, campaign: Campaign) -> list[str]:
+    """Every mistake of meaning, as ``file:line:column: field: text``; makes the campaign's axes."""
+    return _Checker(document, campaign).check()
+
+
+class _Checker:
+    """What a campaign says about things that its host does not have, or that cannot be read."""
+
+    def __init__(self, document: Document, campaign: Campaign) -> None:
+        self.document = document
+        self.campaign = campaign
+        self.problems: list[str] = []
+
+    def check(self) -> list[str]:
+        form = self.campaign.form
+        for key in ("steps", "setup"):
+            self.problems += check_steps(self.document, self.campaign.script(getattr(form, key) or []), key)
+        if self.campaign.explored is not None:
+            self._axes(self.campaign.explored)
+            self._templates()
+        self._expectations()
+        return list(dict.fromkeys(self.problems))
+
+    def _problem(self, place: Place, text: str) -> None:
+        self.problems.append(self.document.problem(place, text))
+
+    def _axes(self, explored: ExploreBase) -> None:
+        assert self.campaign.form.explore is not None
+        above: Place = ("explore", self.campaign.form.explore.kind)
+        for name, given in explored.axes.items():
+            place = (*above, "axes", name)
+            try:
+                self.campaign.axes[name] = make_axis(name, self._axis_form(name, given, place), self.campaign.host)
+            except ValueError as error:
+                self._problem(place, str(error))
+            else:
+                if self.campaign.axes[name].drawn and self.campaign.form.explore.kind in ("matrix", "exhaustive"):
+                    self._problem(place, "draws numbers, which only random and guided do; list values, or give a range")
+        for index, name in enumerate(explored.strata):
+            if name not in explored.axes:
+                self._problem((*above, "strata", index), f"no axis {name!r}; {closest(name, explored.axes)}")
+
+    def _axis_form(self, name: str, given: Any, place: Place) -> list[Any] | AxisForm:
+        if isinstance(given, list | AxisForm):
+            return given
+        marks = {
+            ("axes", name, *at[len(place) :]): m for at, m in self.document.marks.items() if at[: len(place)] == place
+        }
+        form, problems = validate(Document(self.document.filename, {"axes": {name: given}}, marks), _AxesForm)
+        self.problems += problems
+        if form is None or problems:
+            return [None]
+        return form.axes[name]
+
+    def _templates(self) -> None:
+        form = self.campaign.form
+        template = {name: getattr(form, name) for name in TEMPLATES if getattr(form, name)}
+        known = {*self.campaign.axes, *([POINT] if form.explore is not None and form.explore.exhaustive else [])}
+        missing = sorted(mentioned(template) - known)
+        for name in missing:
+            place = _place_of(template, name)
+            self._problem(place, f"no axis {name!r}; {closest(name, sorted(known))}")
+        for name in sorted(known - mentioned(template) - {POINT}):
+            assert form.explore is not None
+            self._problem(("explore", form.explore.kind, "axes", name), "nothing uses this axis")
+        if not self.problems:
+            for values in itertools.islice(self._combinations(), CHECKED_MAX):
+                self._filled(template, values)
+
+    def _combinations(self) -> Iterator[dict[str, Any]]:
+        """Every value of every axis at least once, the others at their first."""
+        first = {name: axis.samples()[0] for name, axis in self.campaign.axes.items()} | {POINT: ANY_POINT}
+        yield first
+        for name, axis in self.campaign.axes.items():
+            for value in axis.samples()[1:]:
+                yield first | {name: value}
+
+    def _filled(self, template: dict[str, Any], values: dict[str, Any]) -> None:
+        document = Document(self.document.filename, fill(template, values), self.document.marks)
+        form, problems = validate(document, _Filled)
+        if form is not None and not problems:
+            problems = check_steps(document, self.campaign.script(form.faults), "faults")
+            try:
+                apply_variant(self.campaign.host, form)
+            except ValueError as error:
+                problems.append(document.problem(("drivers" if form.drivers else "defects",), str(error)))
+        shown = ", ".join(f"{name}={values[name]}" for name in sorted(mentioned(template)) if name in values)
+        self.problems += [f"{text} (with {shown})" if shown else text for text in problems]
+
+    def _expectations(self) -> None:
+        campaign, host = self.campaign, self.campaign.host
+        for index, expected in enumerate(campaign.form.expect):
+            place: Place = ("expect", index)
+            for name in expected.where:
+                if name not in campaign.axes:
+                    self._problem((*place, "where", name), f"no axis {name!r}; {closest(name, campaign.axes)}")
+            names = [guest.name for guest in host.guests]
+            for key, wanted in (("guests", list(expected.guests)), ("verified", expected.verified)):
+                for name in wanted:
+                    if name not in names:
+                        self._problem((*place, key), f"no guest {name!r}; {closest(name, names)}")
+            for number, counter in enumerate(expected.counters):
+                try:
+                    find_function(host, counter.device)
+                except ValueError as error:
+                    self._problem((*place, "counters", number, "device"), str(error))
+
+
+def _place_of(template: Any, name: str, place: Place = ()) -> Place:
+    """Where ``template`` mentions an axis first."""
+    parts: Any = template.items() if isinstance(template, dict) else enumerate(template)
+    for key, part in parts:
+        if name in mentioned(part):
+            inner = (*place, key)
+            return _place_of(part, name, inner) if isinstance(part, dict | list) else inner
+    return place

@@ -1,0 +1,45 @@
+"""Other profiles, defects and drivers on the host of a campaign."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from protocol.topology import DEFECTS, AssignmentSpec, GuestDriverSpec, HostSpec
+from xenaer.campaign.form import DriverForm, VariantForm
+from xenaer.host import check_driver, find_function
+from xenaer.yaml_lines import closest
+
+
+def apply_variant(host: HostSpec, variant: VariantForm) -> HostSpec:
+    """The host with another profile, defects or drivers. Raises ValueError that names what is allowed."""
+    for name in variant.defects or ():
+        if name not in DEFECTS:
+            raise ValueError(f"no defect {name!r}; {closest(name, sorted(DEFECTS, key=lambda d: int(d[1:])))}")
+    changed = replace(host)
+    changed.profile = variant.profile or host.profile
+    changed.defects = list(variant.defects) if variant.defects is not None else host.defects
+    for form in variant.drivers:
+        changed = _with_driver(changed, form)
+    return changed
+
+
+def _with_driver(host: HostSpec, form: DriverForm) -> HostSpec:
+    bdf = find_function(host, form.device).bdf
+    guest = host.guest(form.guest)
+    if guest is None:
+        raise ValueError(f"no guest {form.guest!r}; {closest(form.guest, [g.name for g in host.guests])}")
+    if bdf not in [entry.bdf for entry in guest.devices]:
+        raise ValueError(f"{form.device} is not a device of {form.guest}")
+
+    def changed(entry: AssignmentSpec) -> AssignmentSpec:
+        if entry.bdf != bdf:
+            return entry
+        driver = entry.driver.driver if form.driver is None else form.driver
+        problems = check_driver(driver, form.options)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return replace(entry, driver=GuestDriverSpec(driver, form.options))
+
+    devices = [changed(entry) for entry in guest.devices]
+    guests = [replace(g, devices=devices) if g.name == guest.name else g for g in host.guests]
+    return replace(host, guests=guests)
