@@ -51,6 +51,18 @@ class GuestMemory:
                 merged.append((start, length))
         self._free = merged
 
+    def save(self) -> tuple[bytes, list[tuple[int, int]], dict[int, int]]:
+        """What is allocated and what it contains, for ``load``."""
+        end = max((start + size for start, size in self._blocks.items()), default=self.base) - self.base
+        return bytes(self._data[:end] if self._data else b""), list(self._free), dict(self._blocks)
+
+    def load(self, saved: tuple[bytes, list[tuple[int, int]], dict[int, int]]) -> None:
+        """Go back to what ``save`` gave."""
+        data, free, blocks = saved
+        self._free, self._blocks = list(free), dict(blocks)
+        if self._data is not None:
+            self._data[: len(data)] = data
+
     def contains(self, address: int, length: int) -> bool:
         """The range lies inside."""
         return length >= 0 and self.base <= address and address + length <= self.base + self.size

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from protocol.topology import HostSpec
-from xenaer.campaign.axes import Axis, fill
-from xenaer.campaign.form import CampaignForm, ExploreBase, VariantForm
+from xenaer.campaign.axes import Axis, fill, mentioned
+from xenaer.campaign.form import POINT, CampaignForm, ExploreBase, VariantForm
 from xenaer.campaign.script import Script
 from xenaer.campaign.steps_form import StepForm
 from xenaer.campaign.variant import apply_variant
@@ -30,6 +30,11 @@ class Campaign:
         """The form of its exploration; None for a script."""
         explore = self.form.explore
         return None if explore is None else getattr(explore, explore.kind)
+
+    @property
+    def waits_for_points(self) -> bool:
+        """Are there faults that strike at ``$point``."""
+        return POINT in mentioned(self.form.faults)
 
     def script(self, steps: list[StepForm], host: HostSpec | None = None) -> Script:
         """Some of its steps, ready to be played."""

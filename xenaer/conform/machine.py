@@ -7,46 +7,21 @@ the lists of functions. A machine on which a task is left waiting is not used ag
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
-from dom0_pciback.aer.info import AerInfo
 from dom0_pciback.native import NativeDom0
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.driver import PciDriver
-from dom0_pciback.pci.state import SavedState
-from dom0_pciback.pcie.collector import EventCollector
-from dom0_pciback.pcie.function import Function
-from dom0_pciback.pcie.link import LinkState
-from dom0_pciback.pcie.port import Port, RootPort
 from kernel_stub.kernel import Kernel, Task
 from protocol.ids import Sbdf
 from protocol.ports import Record
 from xenaer.boot import data_dir
 from xenaer.conform.steps import UnsupportedError
 from xenaer.host import load_host
+from xenaer.simulation.image import device_image, function_image, restore_device, restore_function
 from xenaer.simulation.world import World
 
 NS_PER_S = 1_000_000_000
 BOOT_NS = 60 * NS_PER_S
 XEN_MACHINES = "xen-"  # hosts of the recordings of a real Xen (``xen_machine``)
-
-
-class _FunctionImage(NamedTuple):
-    function: Function
-    data: bytes
-    children: tuple[Function, ...]
-    link: LinkState | None
-    reachable_at: int
-
-
-class _DeviceImage(NamedTuple):
-    dev: PciDev
-    driver: PciDriver | None
-    saved_state: SavedState | None
-    enable_cnt: int
-    devpath: str
-    subordinate: tuple[PciDev, ...]
-    below: tuple[PciDev, ...]
 
 
 class Memory:
@@ -80,9 +55,9 @@ class Machine:
         self.names = {spec.name: Sbdf.parse(spec.bdf) for spec in host.functions if spec.name}
         self.processors = host.boot.processors
         self._servants: set[Task] = set(self.kernel.tasks)  # the interrupt threads, waiting for work
-        self._functions = [_function_image(function) for function in self.hierarchy.functions.values()]
+        self._functions = [function_image(function) for function in self.hierarchy.functions.values()]
         self._known = dict(self.core.devices)
-        self._devices = [_device_image(dev) for dev in self.core.devices.values()]
+        self._devices = [device_image(dev) for dev in self.core.devices.values()]
 
     @property
     def at_rest(self) -> bool:
@@ -104,10 +79,10 @@ class Machine:
         self.hierarchy.functions.clear()
         self.core.devices.clear()
         for image in self._functions:
-            _restore_function(image)
+            restore_function(image)
             self.hierarchy.functions[image.function.sbdf] = image.function
         for device in self._devices:
-            _restore_device(device, self.kernel)
+            restore_device(device, self.kernel)
             self.core.devices[device.dev.sbdf] = device.dev
 
     def device(self, sbdf: Sbdf) -> PciDev:
@@ -125,41 +100,3 @@ def _folder() -> Path:
 def machine_names() -> list[str]:
     """Machines without Xen that are described in ``hosts/recorded``."""
     return sorted(file.stem for file in _folder().glob("*.yaml") if not file.stem.startswith(XEN_MACHINES))
-
-
-def _function_image(function: Function) -> _FunctionImage:
-    link = function.link.state if isinstance(function, Port) else None
-    return _FunctionImage(
-        function, bytes(function.config.data), tuple(function.children), link, function.reachable_at
-    )  # fmt: skip
-
-
-def _device_image(dev: PciDev) -> _DeviceImage:
-    return _DeviceImage(
-        dev, dev.driver, dev.saved_state, dev.enable_cnt, dev.devpath, tuple(dev.subordinate), dev.below
-    )  # fmt: skip
-
-
-def _restore_function(image: _FunctionImage) -> None:
-    function = image.function
-    function.config.data[:] = image.data
-    function.children[:] = image.children
-    function.ready_at = 0
-    function.reachable_at = image.reachable_at
-    function.log_valid = False
-    if isinstance(function, Port) and image.link is not None:
-        function.link.state = image.link
-    if isinstance(function, RootPort | EventCollector):
-        function.aer_interrupt.level = False
-
-
-def _restore_device(image: _DeviceImage, kernel: Kernel) -> None:
-    dev = image.dev
-    dev.set_driver(image.driver)
-    dev.error_state = type(dev.error_state).NORMAL
-    dev.saved_state, dev.enable_cnt, dev.devpath = image.saved_state, image.enable_cnt, image.devpath
-    dev.subordinate[:] = image.subordinate
-    dev.below = image.below
-    dev.reset_methods = None
-    if dev.aer_info is not None:
-        dev.aer_info = AerInfo(kernel)

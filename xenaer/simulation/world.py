@@ -18,6 +18,7 @@ Event = tuple[int, int, Callable[[], None], Lane]
 Pick = Callable[[list[Lane]], int]
 EVENTS_LOOKED_AT = 24
 SUPERVISOR = "supervisor-"
+TIMER = "timer"
 
 
 def party_of(name: str) -> str:
@@ -31,6 +32,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._now = 0
+        self._streams: dict[str, random.Random] = {}
         self._heap: list[tuple[int, int, Callable[[], None], Lane]] = []
         self.pick: Pick | None = None  # who decides what happens next; None: the first in time, in order
         self.window = 0  # how much later than the first event another one may overtake it (ns)
@@ -44,7 +46,20 @@ class World:
 
     def random(self, name: str) -> random.Random:
         """A stream of chance of its own for ``name``, fixed by the seed."""
-        return random.Random(f"{self.seed}/{name}")
+        stream = self._streams[name] = random.Random(f"{self.seed}/{name}")
+        return stream
+
+    def reseed(self, seed: int) -> None:
+        """Go on as if the world had been made with ``seed``: every stream of chance begins anew."""
+        self.seed = seed
+        for name, stream in self._streams.items():
+            stream.seed(f"{seed}/{name}")
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is under way: no message, no timer that has not been cancelled."""
+        timers = all(kernel.next_timer() is None for kernel in self._timer)
+        return timers and all(event[3][1] == TIMER for event in self._heap)
 
     def at(self, time: int, callback: Callable[[], None], lane: Lane = ("", "")) -> None:
         """Have ``callback`` happen at ``time`` (ns). Events of one lane, (party, origin), stay in order."""
@@ -149,7 +164,7 @@ class World:
         due = kernel.next_timer()
         if due is not None and self._timer.get(kernel, 1 << 62) > due:
             self._timer[kernel] = due
-            self.at(due, lambda: self._timer_due(kernel, due), (party_of(kernel.name), "timer"))
+            self.at(due, lambda: self._timer_due(kernel, due), (party_of(kernel.name), TIMER))
 
     def _timer_due(self, kernel: Kernel, due: int) -> None:
         if self._timer.get(kernel) == due:

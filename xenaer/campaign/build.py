@@ -1,0 +1,104 @@
+"""From a recipe to a case that can be played. A recipe and the campaign are all that is needed, on any machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from protocol.topology import HostSpec
+from xenaer.campaign.axes import fill, mentioned
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.case import Recipe, case_id, derived_seed
+from xenaer.campaign.form import POINT
+from xenaer.campaign.steps_form import StepForm
+
+STEPS: TypeAdapter[list[StepForm]] = TypeAdapter(list[StepForm])
+ALL = "all"
+
+# Keys of a recipe
+VALUES = "values"  # axis -> index of its value, or the number that was drawn
+REPEAT = "repeat"  # which repetition of the same values: another order of events
+ORDER = "order"  # which of the steps that could be next were taken, as ``simulation.explore`` counts them
+ASLEEP = "asleep"  # lanes that need not be tried first again
+DEVIATIONS = "deviations"
+REFERENCE = "reference"  # true: the run without the faults that wait for $point
+
+
+@dataclass(slots=True)
+class Case:
+    """A case, ready to be played. ``variant`` names its host: cases of one variant may share a machine."""
+
+    number: int
+    case_id: str
+    stratum: str
+    seed: int
+    values: dict[str, Any]
+    variant: str
+    host: HostSpec
+    steps: list[StepForm]
+    recipe: Recipe
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as text: equal recipes have equal texts."""
+    return json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+
+
+class Builder:
+    """Builds the cases of one campaign; hosts and texts that many cases share are made once."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self._hosts: dict[str, HostSpec] = {}
+        form = campaign.form
+        self._uniform = not mentioned([form.profile, form.defects, form.drivers])  # one host for all cases
+
+    def build(self, number: int, recipe: Recipe) -> Case:
+        """The case ``number`` of the campaign that ``recipe`` describes."""
+        campaign, form = self.campaign, self.campaign.form
+        values = self.values(recipe)
+        seed = derived_seed(form.seed, self._seed_of(number, recipe))
+        variant = "" if self._uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
+        host = self._hosts.get(variant)
+        if host is None:
+            host = self._hosts[variant] = campaign.variant(values)
+        return Case(
+            number, case_id(number, recipe_text(recipe)), self._stratum(values), seed, values, variant, host,
+            self._steps(recipe, values), recipe,
+        )  # fmt: skip
+
+    def values(self, recipe: Recipe) -> dict[str, Any]:
+        """Axis to value, the program point among them."""
+        written: Mapping[str, Any] = recipe.get(VALUES, {})
+        found = {name: axis.value(written[name]) for name, axis in self.campaign.axes.items() if name in written}
+        if POINT in recipe:
+            found[POINT] = recipe[POINT]
+        return found
+
+    @staticmethod
+    def _seed_of(number: int, recipe: Recipe) -> int:
+        """Orders of one case share its chance: they differ in nothing but the order."""
+        return int(recipe.get("seed", number))
+
+    def _steps(self, recipe: Recipe, values: Mapping[str, Any]) -> list[StepForm]:
+        form = self.campaign.form
+        if form.steps is not None:
+            return form.steps
+        faults = form.faults
+        if recipe.get(REFERENCE):
+            faults = [fault for fault in faults if POINT not in mentioned(fault)]
+        return STEPS.validate_python(fill(faults, values))
+
+    def _stratum(self, values: Mapping[str, Any]) -> str:
+        explored = self.campaign.explored
+        if explored is None or not explored.strata:
+            return ALL
+        return " ".join(f"{name}={_short(values.get(name))}" for name in explored.strata)
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,95 @@
+"""A simulated system that is booted once and set back before each case, as long as nothing is left of the last one.
+
+What a recovered fault leaves behind are registers, counters and limiters; they are put back (``simulation.image``).
+Whatever leaves more (a guest that died, a node in XenStore, a task that still waits, a driver that was changed) ends
+the machine, and the next case gets a fresh one. That this is enough is not believed: a share of all cases is played
+again on a machine that was booted for it, and both journals must be equal to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from protocol.topology import HostSpec
+from xenaer.campaign.play import Runner
+from xenaer.campaign.script import Script
+from xenaer.simulation.image import (
+    GuestImage,
+    ObjectImage,
+    device_image,
+    function_image,
+    restore_device,
+    restore_function,
+)
+from xenaer.simulation.system import SimSystem
+
+REST_MS = 400_000.0  # after boot and set-up; the longest wait of all is that for a mute guest (H25)
+
+
+class SetupError(Exception):
+    """The guests did not connect, or a step before the faults failed; the text says which."""
+
+
+class SimMachine:
+    """The system of ``setup.host``, booted, its guests connected, the steps of ``setup`` done."""
+
+    def __init__(self, setup: Script) -> None:
+        self.host: HostSpec = setup.host
+        self.system = SimSystem(setup.host)
+        self.used = False
+        self._prepare(setup)
+        self.system.advance(REST_MS)
+        dom0 = self.system.dom0
+        assert dom0.hierarchy is not None
+        self._functions = [function_image(function) for function in dom0.hierarchy.functions.values()]
+        self._devices = [device_image(dev) for dev in dom0.core.devices.values()]
+        self._models = [ObjectImage(model) for model in dom0.device_bus.models.values()]
+        self._guests = [GuestImage(guest.domu) for guest in self.system.parts.guests.values() if not guest.ended]
+        self._rest = self._state()
+        self.begin_ns = 0
+
+    def _prepare(self, setup: Script) -> None:
+        found = self.system.ctl("hypervisor", "wait-ready", [])
+        if not found:
+            raise SetupError(f"the guests of host {self.host.name} do not connect")
+        runner = Runner(self.system, setup)
+        if setup.steps and not runner.run():
+            failed = next(result for result in runner.results if not result.good)
+            raise SetupError(f"setup, step {failed.number} ({failed.name}): {failed.text}")
+
+    def begin(self, seed: int) -> None:
+        """Begin a case: as after boot, with chance of its own, an empty journal."""
+        if self.used:
+            for function in self._functions:
+                restore_function(function)
+            for device in self._devices:
+                restore_device(device, self.system.dom0.kernel)
+            images: list[ObjectImage | GuestImage] = [*self._models, *self._guests]
+            for image in images:
+                image.restore()
+        self.used = True
+        world = self.system.world
+        world.reseed(seed)
+        world.pick, world.window = None, 0
+        self.system.parts.records.clear()
+        self.begin_ns = world.now()
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is left of the last case but what ``begin`` puts back."""
+        return self._state() == self._rest
+
+    def _state(self) -> Hashable:
+        system = self.system
+        machine, dom0 = system.hypervisor.machine, system.dom0
+        kernels = system.parts.kernels
+        assert dom0.hierarchy is not None
+        return (
+            machine.store.tree.generation,
+            tuple((domain.domid, domain.life) for domain in machine.domains),
+            tuple((kernel.name, frozenset(kernel.tasks)) for kernel in kernels),
+            tuple((f.sbdf, f.accessible()) for f in dom0.hierarchy.functions.values()),
+            tuple((d.name, d.driver, d.error_state) for d in dom0.core.devices.values()),
+            tuple((psdev.domid, psdev.faulty) for psdev in dom0.pciback.slots.values()),
+            system.world.quiet,
+        )
