@@ -61,7 +61,7 @@ class Builder:
         """The case ``number`` of the campaign that ``recipe`` describes."""
         campaign, form = self.campaign, self.campaign.form
         values = self.values(recipe)
-        seed = derived_seed(form.seed, self._seed_of(number, recipe))
+        seed = form.exact.seed if form.exact is not None else derived_seed(form.seed, self._seed_of(number, recipe))
         variant = "" if self._uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
         host = self._hosts.get(variant)
         if host is None:

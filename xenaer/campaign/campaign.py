@@ -46,5 +46,5 @@ class Campaign:
 
     def filled_variant(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What of the host differs from its file, with these values."""
-        given = {name: getattr(self.form, name) for name in ("profile", "defects", "drivers")}
+        given = {name: getattr(self.form, name) for name in ("profile", "defects", "drivers", "without")}
         return {name: fill(value, values) for name, value in given.items() if value}

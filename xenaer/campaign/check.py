@@ -19,7 +19,7 @@ from xenaer.host import find_function
 from xenaer.yaml_lines import Document, Place, closest, validate
 
 CHECKED_MAX = 5_000  # combinations of axis values that are tried when a file is checked
-TEMPLATES = ("profile", "defects", "drivers", "faults")
+TEMPLATES = ("profile", "defects", "drivers", "without", "faults")
 ANY_POINT = {"record": {"label": "aer.error"}}  # what $point is while a file is checked
 
 

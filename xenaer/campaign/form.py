@@ -173,6 +173,13 @@ class SizeForm(Form):
     seconds: float | None = Field(None, gt=0, le=86_400)
 
 
+class ExactForm(Form):
+    """An order of events as a case of another campaign had it; ``shrink`` writes it."""
+
+    seed: int = Field(ge=0, lt=1 << 53)
+    order: list[int] = Field(default_factory=list, description="which of the steps that could be next was taken")
+
+
 class CampaignForm(Form):
     """A campaign file."""
 
@@ -184,6 +191,7 @@ class CampaignForm(Form):
     profile: Any = Field(None, description="hardened or linux, instead of the host's", json_schema_extra=TEMPLATE)
     defects: Any = Field(None, description="defects to turn over", json_schema_extra=TEMPLATE)
     drivers: list[Any] = Field(default_factory=list, description="other drivers", json_schema_extra=TEMPLATE)
+    without: list[str] = Field(default_factory=list, description="guests and devices of the host to leave out")
     setup: list[StepForm] = Field(default_factory=list, description="steps before each case's faults")
     faults: list[Any] = Field(default_factory=list, description="steps with $axis", json_schema_extra=TEMPLATE)
     explore: ExploreForm | None = None
@@ -192,6 +200,7 @@ class CampaignForm(Form):
     settle_s: float = Field(400.0, gt=0, le=100_000, description="virtual time in which everything must come to rest")
     case_limit_s: float = Field(20.0, gt=0, le=3600, description="wall-clock time of a case; longer is a hang")
     seed: int = Field(1, ge=0, lt=1 << 53)
+    exact: ExactForm | None = Field(None, description="the same order of events for every case")
     sizes: dict[Name, SizeForm] = Field(default_factory=dict, description="chosen with --size")
 
     @model_validator(mode="after")
@@ -218,3 +227,4 @@ class VariantForm(Form):
     profile: Literal["hardened", "linux"] | None = None
     defects: list[str] | None = None
     drivers: list[DriverForm] = Field(default_factory=list)
+    without: list[str] = Field(default_factory=list)

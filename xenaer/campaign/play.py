@@ -24,7 +24,7 @@ from xenaer.campaign.judge import (
     show_entry,
     show_match,
 )
-from xenaer.campaign.script import Script, error_bits, resolve_bdf
+from xenaer.campaign.script import Script, error_bits, resolve_bdf, resolve_subject
 from xenaer.campaign.steps_form import (
     AerInjectForm,
     ExpectForm,
@@ -297,14 +297,8 @@ class Runner:
 
     def matching(self, match: MatchForm, since: str) -> list[Entry]:
         """Records that ``match`` describes."""
-        subject = self._subject(match.subject)
+        subject = resolve_subject(self.host, match.subject)
         return [item for item in self.since(since) if matches(item, match, subject)]
-
-    def _subject(self, text: str | None) -> str | None:
-        named = next((f for f in self.host.functions if text and f.name == text), None)
-        if named is not None:
-            return named.bdf
-        return str(Sbdf.parse(text)) if text is not None and re.fullmatch(r"[0-9a-fA-F:]+\.[0-7]", text) else text
 
     def guest_state(self, guest: str) -> str:
         """``running``, ``paused``, ``shutdown`` or ``absent``, as ``xl list`` shows it."""

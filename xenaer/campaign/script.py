@@ -138,6 +138,14 @@ def resolve_bdf(host: HostSpec, text: str) -> str:
     return str(Sbdf.parse(text)) if ":" in text else find_function(host, text).bdf
 
 
+def resolve_subject(host: HostSpec, text: str | None) -> str | None:
+    """The subject of a record that a person names: a device by name or address, or any other text as it is."""
+    named = next((f for f in host.functions if text and f.name == text), None)
+    if named is not None:
+        return named.bdf
+    return str(Sbdf.parse(text)) if text is not None and re.fullmatch(r"[0-9a-fA-F:]+\.[0-7]", text) else text
+
+
 def error_bits(name: str) -> tuple[int, int]:
     """An error name as (correctable bits, uncorrectable bits). Raises ValueError with the allowed names."""
     kind, bit = find_error(name)

@@ -18,9 +18,26 @@ def apply_variant(host: HostSpec, variant: VariantForm) -> HostSpec:
     changed = replace(host)
     changed.profile = variant.profile or host.profile
     changed.defects = list(variant.defects) if variant.defects is not None else host.defects
+    for name in variant.without:
+        changed = _without(changed, name)
     for form in variant.drivers:
         changed = _with_driver(changed, form)
     return changed
+
+
+def _without(host: HostSpec, name: str) -> HostSpec:
+    """Leave out a guest, or an endpoint with whatever assigns it."""
+    if host.guest(name) is not None:
+        return replace(host, guests=[guest for guest in host.guests if guest.name != name])
+    try:
+        bdf = find_function(host, name).bdf
+    except ValueError:
+        names = [guest.name for guest in host.guests] + [
+            f.name or f.bdf for f in host.functions if f.kind == "endpoint"
+        ]
+        raise ValueError(f"no guest and no device {name!r}; {closest(name, names)}") from None
+    guests = [replace(g, devices=[entry for entry in g.devices if entry.bdf != bdf]) for g in host.guests]
+    return replace(host, functions=[f for f in host.functions if f.bdf != bdf], guests=guests)
 
 
 def _with_driver(host: HostSpec, form: DriverForm) -> HostSpec:
