@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -161,11 +162,21 @@ def load_driver(name: str) -> type[PciDriver] | None:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever a user's module does while it is loaded
-        raise ValueError(f"guest driver {name!r}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"guest driver {name!r}: {type(error).__name__}: {error}{_frames(error)}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, PciDriver)):
         raise ValueError(f"guest driver {name!r}: {module_name} has no subclass of PciDriver called {class_name!r}")
     return found
+
+
+def _frames(error: Exception) -> str:
+    """Where the user's own files were when it went wrong, outermost first; nothing of ours, nothing of Python's."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}:{error.lineno}: {(error.text or '').strip()})"
+    skipped = (__file__, importlib.__file__, "<frozen ")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(skipped)]
+    shown = "; ".join(f"{f.filename}:{f.lineno} in {f.name}: {f.line}" for f in frames)
+    return f" ({shown})" if shown else ""
 
 
 def driver_for_ids(vendor: int, device: int) -> type[PciDriver] | None:

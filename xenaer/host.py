@@ -36,6 +36,7 @@ from xenaer.host_form import (
     RootForm,
 )
 from xenaer.host_image import take_image
+from xenaer.user_code import search_beside
 from xenaer.yaml_lines import Document, InputError, Place, closest, load, validate
 
 RESERVED_NAMES = ("dom0", "Domain-0", "hypervisor", "supervisor", "control", "operator")
@@ -65,6 +66,7 @@ class HostError(InputError):
 
 def load_host(path: str | Path) -> HostSpec:
     """Read and check a host file. Raises HostError with everything that is wrong with it."""
+    search_beside(Path(path))
     try:
         return read_host(load(Path(path)))
     except InputError as error:

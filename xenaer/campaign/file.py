@@ -9,6 +9,7 @@ from xenaer.campaign.check import check_campaign
 from xenaer.campaign.form import CampaignForm
 from xenaer.campaign.host_source import host_of
 from xenaer.campaign.script import Script, ScriptError
+from xenaer.user_code import search_beside
 from xenaer.yaml_lines import InputError, load, validate
 
 
@@ -17,6 +18,7 @@ def load_campaign(path: str | Path, host: str | Path | None = None) -> Campaign:
 
     Raises ScriptError or HostError with everything that is wrong.
     """
+    search_beside(Path(path))
     try:
         document = load(Path(path))
         form, problems = validate(document, CampaignForm)

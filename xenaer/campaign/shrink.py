@@ -13,6 +13,7 @@ from typing import Any
 from xenaer.campaign.build import ORDER, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.expectations import applies
+from xenaer.form import Form
 
 Data = dict[str, Any]
 TRIES_MAX = 2_000
@@ -23,7 +24,7 @@ NUMBERS = {"count": 1, "ms": 1, "for_ms": 1, "rate_per_s": 1.0}  # what a number
 def as_data(campaign: Campaign, case: Case, host: Any) -> Data:
     """One case as a campaign file of its own; ``host`` as it is to be written there."""
     form = campaign.form
-    data = form.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
+    data = _plain(form)
     for key in ("steps", "sizes", "seed", "profile", "defects", "drivers", "world"):
         data.pop(key, None)
     steps = [
@@ -34,18 +35,22 @@ def as_data(campaign: Campaign, case: Case, host: Any) -> Data:
         "name": f"{form.name}-{case.case_id}"[:63],
         "about": f"Case {case.case_id} of {form.name}, made as small as it fails.",
         "host": host,
-        "faults": steps,
+        "faults": [_plain(step) for step in case.steps],
         "explore": {"matrix": {}},
         "exact": {"seed": case.seed, "order": case.recipe.get(ORDER, [])},
     }
-    expected = [item for item in form.expect if applies(item, case.values)]
-    kept = [item.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json") for item in expected]
+    kept = [_plain(item) for item in form.expect if applies(item, case.values)]
     data["expect"] = [{key: value for key, value in item.items() if key not in ("where", "rates")} for item in kept]
     return {key: value for key, value in data.items() if value not in ([], {}, None)} | {"host": host}
 
 
+def _plain(form: Form) -> Data:
+    """What of a form differs from its defaults, as it is written in a file."""
+    return form.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
+
+
 def shrink(data: Data, fails: Callable[[Data], bool], guests: list[str], devices: list[str]) -> tuple[Data, int]:
-    """The smallest form of ``data`` that still ``fails``, and how many were tried. ``guests`` and ``devices`` may go."""
+    """The smallest form of ``data`` that still ``fails``, and how many were tried; ``guests``, ``devices`` may go."""
     tried, smaller = 0, True
     seen: set[str] = {repr(data)}
     while smaller:

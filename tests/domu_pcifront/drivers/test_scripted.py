@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +174,33 @@ def test_a_users_driver_loads_by_module_and_class(monkeypatch: pytest.MonkeyPatc
     module.Mine = type("Mine", (PciDriver,), {"name": "mine"})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_driver", module)
     assert load_driver("my_driver:Mine") is module.Mine
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "import nothing_of_this_name\n",
+            ("ModuleNotFoundError", "mine.py:1 in <module>: import nothing_of_this_name"),
+        ),
+        ("def f():\n    return 1 / 0\n\nf()\n", ("ZeroDivisionError", "mine.py:4 in <module>: f()", "mine.py:2 in f")),
+        ("class Mine(:\n", ("SyntaxError", "mine.py:1: class Mine(:")),
+        ("x = 1\n", ("has no subclass of PciDriver called 'Mine'",)),
+    ],
+)
+def test_a_users_module_that_cannot_be_loaded_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: tuple[str, ...]
+) -> None:
+    """The user's own lines and nobody else's."""
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(ValueError, match="guest driver 'mine:Mine'") as caught:
+        load_driver("mine:Mine")
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "importlib" not in str(caught.value)
+    assert "driver.py" not in str(caught.value)
+    sys.modules.pop("mine", None)
 
 
 def test_ids_find_a_driver() -> None:
