@@ -27,9 +27,6 @@ def as_data(campaign: Campaign, case: Case, host: Any) -> Data:
     data = _plain(form)
     for key in ("steps", "sizes", "seed", "profile", "defects", "drivers", "world"):
         data.pop(key, None)
-    steps = [
-        step.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json") for step in case.steps
-    ]
     data |= campaign.filled_variant(case.values)
     data |= {
         "name": f"{form.name}-{case.case_id}"[:63],

@@ -180,8 +180,8 @@ def test_a_users_driver_loads_by_module_and_class(monkeypatch: pytest.MonkeyPatc
     ("text", "words"),
     [
         (
-            "import nothing_of_this_name\n",
-            ("ModuleNotFoundError", "mine.py:1 in <module>: import nothing_of_this_name"),
+            "import not_there\n",
+            ("ModuleNotFoundError", "mine.py:1 in <module>: import not_there"),
         ),
         ("def f():\n    return 1 / 0\n\nf()\n", ("ZeroDivisionError", "mine.py:4 in <module>: f()", "mine.py:2 in f")),
         ("class Mine(:\n", ("SyntaxError", "mine.py:1: class Mine(:")),
