@@ -1,0 +1,169 @@
+"""What dom0's records about the hardware prove: errors, root ports, resets, owners.
+
+An injected error is *pending* until the core has logged it (correctable) or has begun a recovery for it (uncorrectable),
+or until dom0 has restored the function, which clears its status. A bit that is set again while its recovery is under
+way cannot be told from the first one, by nobody: it is not pending a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from protocol.layout_aer import AER_ROOT_MULTI_COR_RCV, AER_ROOT_MULTI_UNCOR_RCV
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.ground import BUSES
+
+MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
+CORRECTABLE = "CORRECTABLE"
+
+
+# -- errors ------------------------------------------------------------------------------------------
+def _inject(facts: Facts, party: str, r: Any) -> None:
+    bdf, cor, uncor = r[3], int(r[4]), int(r[5])
+    seen = facts.injected.setdefault(bdf, [0, 0, 0])
+    seen[0] |= cor
+    seen[1] |= uncor
+    seen[2] += 1
+    uncor &= ~facts.in_flight.get(bdf, 0)
+    if cor or uncor:
+        waiting = facts.pending.setdefault(bdf, [0, 0])
+        waiting[0] |= cor
+        waiting[1] |= uncor
+        facts.told.discard(bdf)
+
+
+def settle(facts: Facts, bdf: str, cor: int, uncor: int) -> None:
+    """These bits of a function wait for nobody any more."""
+    waiting = facts.pending.get(bdf)
+    if waiting is not None:
+        waiting[0] &= ~cor
+        waiting[1] &= ~uncor
+        if not (waiting[0] or waiting[1]):
+            del facts.pending[bdf]
+
+
+def recovery_takes(facts: Facts, source: str) -> None:
+    """A recovery of ``source`` begins: it is about every uncorrectable bit that is set there, or below a port."""
+    facts.unrecovered.pop(source, None)
+    for bdf in (source, *facts.ground.below.get(source, ())):
+        facts.in_flight[bdf] = facts.injected.get(bdf, (0, 0))[1]
+        settle(facts, bdf, 0, -1)
+
+
+def recovery_leaves(facts: Facts, source: str) -> None:
+    """It has ended: an error from here on is a new one."""
+    for bdf in (source, *facts.ground.below.get(source, ())):
+        facts.in_flight.pop(bdf, None)
+
+
+def _touch(facts: Facts, party: str, r: Any) -> None:
+    facts.touched.append(r[3])
+
+
+def _port_told(facts: Facts, party: str, r: Any) -> None:
+    facts.ports_told.append(r[3])
+
+
+def _irq(facts: Facts, party: str, r: Any) -> None:
+    port, status, source = r[3], r[4], r[5]
+    facts.interrupts.append((facts.at, port, status, source))
+    if not facts.pending:
+        return
+    above, rids = facts.ground.above, facts.ground.rids
+    if status & MULTIPLE:
+        facts.told.update(bdf for bdf in facts.pending if port in above.get(bdf, ()))
+    facts.told.update(bdf for bdf in (rids.get(source & 0xFFFF), rids.get(source >> 16)) if bdf in facts.pending)
+
+
+def _overflow(facts: Facts, party: str, r: Any) -> None:
+    facts.overflows += 1
+    _irq(facts, party, r)
+
+
+def _error(facts: Facts, party: str, r: Any) -> None:
+    bdf, severity, status = r[3], r[4], int(r[5])
+    facts.errors.append((facts.at, bdf, severity, status))
+    waiting = facts.pending.get(bdf)
+    if severity != CORRECTABLE:
+        if waiting is not None or bdf not in facts.injected:
+            facts.unrecovered[bdf] = facts.at
+    elif waiting is not None:
+        # An advisory error is an uncorrectable one that is reported as correctable.
+        settle(facts, bdf, status, 0 if waiting[0] else -1)
+
+
+# -- resets ------------------------------------------------------------------------------------------
+def _reset(facts: Facts, party: str, r: Any) -> None:
+    subject, method, rc = r[3], r[4], int(r[5])
+    hit = facts.ground.hit_by(subject, method)
+    facts.resets.append((facts.at, subject, method, rc, hit))
+    for bdf in hit:
+        _was_reset(facts, bdf, method, rc)
+
+
+def _was_reset(facts: Facts, bdf: str, method: str, rc: int) -> None:
+    """After a reset that failed an FLR proves nothing: from a dead function dom0 reads that it is ready at once."""
+    if rc:
+        facts.broken.add(bdf)
+    elif method in BUSES:
+        facts.broken.discard(bdf)
+    good = bdf not in facts.broken
+    facts.last_reset[bdf] = facts.at, good
+    if good:
+        facts.good_resets.setdefault(bdf, []).append(facts.at)
+        facts.used[bdf] = False
+    recovery = facts.recovery_of(bdf)
+    if recovery is not None:
+        recovery.hit.add(bdf)
+        if rc:
+            recovery.lost[bdf] = f"{method} reset failed ({rc})"
+        elif good:
+            recovery.lost.pop(bdf, None)
+
+
+def _restore(facts: Facts, party: str, r: Any) -> None:
+    settle(facts, r[3], -1, -1)
+    facts.in_flight.pop(r[3], None)
+
+
+# -- owners ------------------------------------------------------------------------------------------
+def _assign(facts: Facts, party: str, r: Any) -> None:
+    bdf, domid = r[3], r[4]
+    name, before = facts.state.domids.get(domid, f"domain {domid}"), facts.state.owners.get(bdf)
+    if before not in (None, name):
+        facts.twice_owned.append((bdf, str(before), name))
+    if facts.used.get(bdf):
+        facts.handed_on.append((bdf, before or "the last guest", name))
+    facts.used[bdf] = True
+    facts.state.owners[bdf] = name
+    facts.leaving.discard(bdf)
+    facts.operated.add(bdf)
+    facts.assigned.setdefault(bdf, []).append(facts.at)
+
+
+def _deassign(facts: Facts, party: str, r: Any) -> None:
+    facts.state.owners.pop(r[3], None)
+    facts.leaving.add(r[3])
+    facts.released.setdefault(r[3], []).append(facts.at)
+
+
+def _block(facts: Facts, party: str, r: Any) -> None:
+    facts.blocked.setdefault(r[3], []).append(facts.at)
+
+
+READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
+    "hw.inject": _inject,
+    "hw.touch": _touch,
+    "hw.dpc_trigger": _port_told,
+    "hw.rp_pio": _port_told,
+    "dpc.irq": _port_told,
+    "aer.irq": _irq,
+    "aer.lost": _overflow,
+    "aer.error": _error,
+    "pci.reset": _reset,
+    "pci.restore": _restore,
+    "hw.assign": _assign,
+    "hw.deassign": _deassign,
+    "hw.block": _block,
+}

@@ -1,0 +1,119 @@
+"""What pciback's records prove, and dom0's kernel log: questions and answers, reports, connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dom0_pciback.pciback.profile import BYSTANDER_ROWS, HARDENED_ROWS, LINUX_ROWS
+from protocol.ids import Sbdf
+from xenaer.campaign.facts import NEVER, Facts, Question
+
+MS = 1_000_000
+PERMITTED = frozenset({"mmio_enabled", "slot_reset", "resume"})  # phases from which on a driver may use its device
+FRONTEND = "fe state changed "
+BY_PCIBACK = "xen_pciback: "
+
+
+def _rows_by_text() -> dict[str, str]:
+    """Log line of pciback -> label of its row: how rows that ask nobody are recognised."""
+    rows = (*HARDENED_ROWS, *LINUX_ROWS, *BYSTANDER_ROWS)
+    lines = ((line[1], row.label) for row in rows for line in (row.log, row.first_log) if line is not None)
+    return {text: label for text, label in lines if "{" not in text}
+
+
+ROW_OF_TEXT = _rows_by_text()
+
+
+def _ask(facts: Facts, party: str, r: Any) -> None:
+    bdf, phase = r[3], r[4]
+    guest = facts.guest_of(bdf)
+    question = Question(facts.at, bdf, guest, phase, int(r[5]))
+    question.asked_ns = r[0]
+    question.leaving = bdf in facts.leaving
+    question.life = facts.life(guest)
+    question.recovery = facts.recovery_of(bdf)
+    facts.questions.append(question)
+    facts.open[bdf] = question
+    facts.asked_now[bdf] = phase
+    if phase in PERMITTED:
+        facts.used[bdf] = True
+        if facts.frozen:
+            facts.frozen = {key: at for key, at in facts.frozen.items() if facts.state.names.get(key, bdf) != bdf}
+
+
+def _answer(facts: Facts, party: str, r: Any) -> None:
+    question = facts.open.pop(r[3], None)
+    if question is None:
+        return
+    question.done = facts.at
+    question.answer = int(r[5])
+    question.situation = str(r[6])
+    question.ms = ms = (r[0] - question.asked_ns) / MS
+    if ms > facts.phase_ms.get(question.phase, -1.0):
+        facts.phase_ms[question.phase] = ms
+
+
+def _kill(facts: Facts, party: str, r: Any) -> None:
+    guest = facts.guest_of(r[3])
+    facts.kills.append((facts.at, r[3], guest))
+    life = facts.life(guest)
+    if life is not None and life.asked_to_kill == NEVER:
+        life.asked_to_kill = facts.at
+
+
+def _export(facts: Facts, party: str, r: Any) -> None:
+    bdf, guest = r[3], facts.state.owners.get(r[3], "")
+    facts.state.exported[bdf] = guest, r[0]
+    facts.state.names[guest, str(Sbdf.from_number(r[4]))] = bdf
+
+
+def _unexport(facts: Facts, party: str, r: Any) -> None:
+    facts.state.exported.pop(r[3], None)
+
+
+def _connect(facts: Facts, party: str, r: Any) -> None:
+    facts.state.connected.add(r[3])
+
+
+def _disconnect(facts: Facts, party: str, r: Any) -> None:
+    """A guest that closed is not young any more, whenever its devices were exported."""
+    guest, exported = r[3], facts.state.exported
+    facts.state.connected.discard(guest)
+    exported.update({bdf: (guest, NEVER) for bdf, (owner, _) in exported.items() if owner == guest})
+
+
+# -- the kernel itself -------------------------------------------------------------------------------
+def _printk(facts: Facts, party: str, r: Any) -> None:
+    text = r[5]
+    facts.levels[r[4] & 7] += 1
+    if text.startswith("pciback "):
+        row = ROW_OF_TEXT.get(text[text.find(BY_PCIBACK) + len(BY_PCIBACK) :])
+        if row is not None:
+            facts.rows.add(row)
+    elif text.startswith("xen-pciback ") and FRONTEND in text:
+        facts.frontend_states.add(text.rpartition(" ")[2])
+
+
+def oops(facts: Facts, party: str, r: Any) -> None:
+    """A task died of a bug."""
+    facts.oopses.append((party, r[3], str(r[5])))
+
+
+def party_lost(facts: Facts, party: str, r: Any) -> None:
+    """A party lost the connection to another one."""
+    facts.party_lost.append((party, r[3]))
+
+
+READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
+    "printk": _printk,
+    "kernel.oops": oops,
+    "party.lost": party_lost,
+    "pciback.ask": _ask,
+    "pciback.answer": _answer,
+    "pciback.kill": _kill,
+    "pciback.export": _export,
+    "pciback.unexport": _unexport,
+    "pciback.connect": _connect,
+    "pciback.disconnect": _disconnect,
+}

@@ -1,0 +1,159 @@
+"""Who had to die, and by which rule: tables over what a guest answered and what became of its devices.
+
+The standard is the promise of the 2008 letter as H1 to H25 make it exact (xen-pci.md 7.4, xen-pci-errata.md 9), in both
+profiles: that ``linux`` does not keep it is what a campaign is to find out. In each table the first row wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from protocol.ers import ErsResult, result_name
+from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Life, Question, Recovery, Silence
+
+ERROR_DETECTED, MMIO_ENABLED, SLOT_RESET, RESUME = "error_detected", "mmio_enabled", "slot_reset", "resume"
+# What a phase may be answered with, and what the votes of a group may merge to, for the recovery to go on.
+GOES_ON: dict[str, frozenset[int]] = {
+    ERROR_DETECTED: frozenset({ErsResult.CAN_RECOVER, ErsResult.NEED_RESET, ErsResult.RECOVERED}),
+    MMIO_ENABLED: frozenset({ErsResult.NEED_RESET, ErsResult.RECOVERED}),
+    SLOT_RESET: frozenset({ErsResult.RECOVERED}),
+}
+ROUNDS_MAX = 3
+
+
+class Required(NamedTuple):
+    """A guest had to die: the row that says so, the rule, and a sentence without the guest's name."""
+
+    label: str
+    rule: str
+    text: str
+    at: int
+
+
+class QuestionRow(NamedTuple):
+    """One way to fail a phase. ``text`` is filled with the fields of the question."""
+
+    label: str
+    rule: str
+    fails: Callable[[Facts, Question], bool]
+    text: str
+
+
+def at_fault(facts: Facts, bdf: str, recovery: Recovery | None) -> bool:
+    """Is the function more than a bystander (H20): the error's source, below its port, frozen, or reset."""
+    if recovery is None:
+        return True
+    ports = facts.ground.ports
+    return recovery.frozen or recovery.source == bdf or recovery.source in ports or bdf in recovery.hit
+
+
+def _votes(question: Question) -> bool:
+    """The answer counts: resume has none of its own, and nobody looks at what a lost device's driver says."""
+    return question.phase != RESUME and question.state != PERM_FAILURE
+
+
+def _mute(facts: Facts, q: Question) -> bool:
+    return q.situation == "timeout" and q.state != PERM_FAILURE
+
+
+def _invalid(facts: Facts, q: Question) -> bool:
+    return q.situation == "answer-invalid" and _votes(q)
+
+
+def _gave_up(facts: Facts, q: Question) -> bool:
+    return q.situation == "answer-disconnect" and _votes(q)
+
+
+def _no_handler(facts: Facts, q: Question) -> bool:
+    return q.situation == "answer-none" and _votes(q) and at_fault(facts, q.bdf, q.recovery)
+
+
+def _dragged_along(facts: Facts, q: Question) -> bool:
+    """A bystander without handlers whose guest asks for a reset of the whole bus (H20)."""
+    if q.situation != "answer-none" or not _votes(q):
+        return False
+    return any(
+        other.life is q.life and other.recovery is q.recovery and other.answer == ErsResult.NEED_RESET
+        for other in facts.questions
+        if other.situation == "answer-valid" and other.bdf in facts.ground.group.get(q.bdf, ())
+    )
+
+
+def _closed(facts: Facts, q: Question) -> bool:
+    return q.situation == "no-shared-page" and q.state != PERM_FAILURE
+
+
+def _cannot_go_on(facts: Facts, q: Question) -> bool:
+    allowed = GOES_ON.get(q.phase)
+    if allowed is None or q.situation != "answer-valid" or not _votes(q) or q.answer in allowed:
+        return False
+    merged = q.recovery.votes.get(q.bdf) if q.recovery is not None else None
+    return merged is None or merged[0] != q.phase or merged[1] not in {result_name(result) for result in allowed}
+
+
+# fmt: off
+QUESTION_ROWS: tuple[QuestionRow, ...] = (
+    #            label            rule           condition        what the sentence says
+    QuestionRow("mute",           "H3",          _mute,           "did not answer {phase} for {bdf} in time"),
+    QuestionRow("invalid-answer", "H8",          _invalid,        "answered {phase} for {bdf} with {answer}, which is no vote"),  # noqa: E501
+    QuestionRow("gave-up",        "H15",         _gave_up,        "gave {bdf} up in {phase} (DISCONNECT)"),
+    QuestionRow("no-handler",     "H15, FE-20",  _no_handler,     "has no handler for {bdf} ({phase} answered NONE)"),
+    QuestionRow("dragged-along",  "H20",         _dragged_along,  "has no handler for {bdf}, whose bus it asked to be reset"),  # noqa: E501
+    QuestionRow("closed",         "X33",         _closed,         "closed its channel while it was asked {phase} for {bdf}"),  # noqa: E501
+    QuestionRow("failed-phase",   "T4",          _cannot_go_on,   "answered {phase} for {bdf} with {answer}, which does not go on"),  # noqa: E501
+)
+# fmt: on
+
+# Why a guest that was not asked had to die for a function at fault; other silences are no reason.
+SILENCE_ROWS: dict[str, tuple[str, str]] = {
+    "no-frontend": ("errata 9.2 no. 4", "has no pcifront to ask about {bdf}"),
+    "closed": ("X33, H13", "was not connected when {bdf} had an error"),
+    "no-code": ("H15", "has a pcifront without AER code for {bdf}"),
+}
+
+
+def required(facts: Facts, life: Life) -> Required | None:
+    """Why this incarnation of a guest had to die, whether or not it did: the first reason in time."""
+    reasons = [_by_question(facts, life), _by_silence(facts, life), _by_device(facts, life), _by_rounds(facts, life)]
+    found = [reason for reason in reasons if reason is not None]
+    return min(found, key=lambda reason: reason.at) if found else None
+
+
+def _by_question(facts: Facts, life: Life) -> Required | None:
+    for q in facts.questions:
+        if q.life is not life or q.done == NEVER or q.leaving:
+            continue
+        for row in QUESTION_ROWS:
+            if row.fails(facts, q):
+                text = row.text.format(phase=q.phase, bdf=q.bdf, answer=result_name(q.answer))
+                return Required(row.label, row.rule, text, q.done)
+    return None
+
+
+def _by_silence(facts: Facts, life: Life) -> Required | None:
+    for silence in facts.silences:
+        row = SILENCE_ROWS.get(silence.why)
+        if silence.life is life and row is not None and at_fault(facts, silence.bdf, silence.recovery):
+            return Required(silence.why, row[0], row[1].format(bdf=silence.bdf), silence.at)
+    return None
+
+
+def _by_device(facts: Facts, life: Life) -> Required | None:
+    """A device that did not come back from a reset (KILL-5, errata 9.2 no. 5 and 14)."""
+    for recovery in facts.recoveries:
+        for bdf, why in recovery.lost.items():
+            if facts.had(life, bdf, recovery.at):
+                return Required("device-lost", "KILL-5", f"has lost {bdf}: {why}", max(recovery.done, recovery.at))
+    return None
+
+
+def _by_rounds(facts: Facts, life: Life) -> Required | None:
+    """Errors without end: no fourth round (errata 9.2 no. 14)."""
+    for recovery in facts.recoveries:
+        failed = "failed" in recovery.verdicts.values()
+        if recovery.number >= ROUNDS_MAX and failed and facts.had(life, recovery.source, recovery.at):
+            text = f"has a device, {recovery.source}, whose errors do not end"
+            return Required("errors-without-end", "errata 9.2 no. 14", text, recovery.done)
+    return None
+

@@ -1,0 +1,317 @@
+"""The outcome of a case: one table, the first row that applies wins.
+
+The order is that of harm. What makes the case worthless comes first, then what has no end, then what endangers others
+(resets, blame, neighbours), then broken promises to the guests concerned, then how a recovery went, and last that there
+was none. ``docs/CAMPAIGNS.md`` has the same table; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dom0_pciback.pci.ownership import owns_aer
+from xenaer.campaign.afterwards import NOTHING_LOOKED_UP, Afterwards
+from xenaer.campaign.case import Effect, Outcome
+from xenaer.campaign.ends import MISSING, WRONG_ORDER, ResetFault, reset_faults
+from xenaer.campaign.facts import NEVER, Facts
+from xenaer.campaign.guest_verdict import GuestOutcome, GuestVerdict, guest_verdicts, useless
+from xenaer.campaign.proof import effect_of
+
+SHOWN = 5
+
+
+class Case:
+    """A case, looked at from every side that the table asks for.
+
+    ``lost`` is the first error that nobody processed, as a text; ``blamed`` a function that was taken for its source.
+    """
+
+    __slots__ = ("after", "blamed", "facts", "faults", "guests", "lost")
+
+    def __init__(self, facts: Facts, after: Afterwards) -> None:
+        self.facts = facts
+        self.after = after
+        self.guests = guest_verdicts(facts, after)
+        self.faults = reset_faults(facts, after)
+        self.lost = lost_error(facts, after)
+        self.blamed = _blamed(facts) if self.lost else ""
+
+    def guest(self, outcome: GuestOutcome) -> GuestVerdict | None:
+        """The first guest with this outcome."""
+        return next((found for found in self.guests.values() if found.row.outcome is outcome), None)
+
+    def fault(self, kind: str) -> ResetFault | None:
+        """The first reset that is missing or out of order."""
+        return next((fault for fault in self.faults if fault.kind == kind), None)
+
+
+# -- what the rows ask -------------------------------------------------------------------------------
+# Each answers with the row's sentence, or "" if the row does not apply.
+def _harness(case: Case) -> str:
+    stub = next((f"the hypervisor stub died in {task}: {text}" for p, task, text in case.facts.oopses if p == STUB), "")
+    damage = case.facts.damaged
+    return case.after.problem or stub or (f"the journal is damaged: {damage[0]}" if damage else "")
+
+
+STUB = "hypervisor"
+
+
+def _dom0_dies(case: Case) -> str:
+    for party, task, text in case.facts.oopses:
+        if party == "dom0":
+            return f"dom0 died of a bug in {task}, and with it every recovery: {text}"
+    lost = any(subject == "dom0" for _, subject in case.facts.party_lost)
+    return "dom0 ended; nobody recovers any more" if lost else ""
+
+
+def _guard(case: Case) -> str:
+    return f"the case did not end: {case.after.guard}" if case.after.guard else ""
+
+
+def _no_end(case: Case) -> str:
+    for recovery in case.facts.recoveries:
+        if recovery.done == NEVER:
+            waiting = next((q for q in case.facts.questions if q.done == NEVER and q.recovery is recovery), None)
+            where = f", it waits for {waiting.guest} in {waiting.phase} of {waiting.bdf}" if waiting is not None else ""
+            return f"the recovery of {recovery.source} never ends{where}"
+    return "" if case.after.ended else "a recovery or a kill has not ended"
+
+
+def _no_end_of_kill(case: Case) -> str:
+    for name, found in case.guests.items():
+        life = found.case.killed
+        if life is not None and life.done == NEVER and case.after.guests.get(name) != "absent":
+            return f"the kill of {name} never ends, its last step was {life.steps[-1][1] if life.steps else 'none'}"
+    return ""
+
+
+def _reset_missing(case: Case) -> str:
+    fault = case.fault(MISSING)
+    return f"{fault.text} (KILL-4.5)" if fault is not None else ""
+
+
+def _reset_order(case: Case) -> str:
+    fault = case.fault(WRONG_ORDER)
+    return f"{fault.text} (KILL-4)" if fault is not None else ""
+
+
+def _wrong_device(case: Case) -> str:
+    return f"{case.blamed} was blamed although {case.lost}" if case.blamed else ""
+
+
+def _hurt(case: Case) -> str:
+    found = case.guest(GuestOutcome.HURT)
+    return f"{found.case.harmed or found.case.lost}, although the error was not its own" if found is not None else ""
+
+
+def _alive(case: Case) -> str:
+    found = case.guest(GuestOutcome.ALIVE_THOUGH_REQUIRED_DEAD)
+    if found is None or found.case.reason is None:
+        return ""
+    reason, name = found.case.reason, found.case.name
+    policy = " (its policy is ignore)" if found.case.life is not None and _ignored(case, name) else ""
+    return f"{name} lives on{policy}, but {reason.text}; {reason.rule} wants it killed"
+
+
+def _ignored(case: Case, name: str) -> bool:
+    spec = case.facts.ground.guests.get(name)
+    return spec is not None and spec.policy == "ignore"
+
+
+def _lost(case: Case) -> str:
+    return case.lost
+
+
+def _needless(case: Case) -> str:
+    found = case.guest(GuestOutcome.KILLED_NEEDLESS)
+    if found is None:
+        return ""
+    name, questions = found.case.name, found.case.questions
+    said = next((f"its driver answered {q.phase} of {q.bdf} well" for q in questions if q.situation == VALID), "")
+    given = next((f"{q.bdf} was being taken from it already (H11)" for q in questions if q.leaving), "")
+    young = next((f"it was still connecting when {s.bdf} had its error (H13)" for s in _young(case, name)), "")
+    return f"{name} was killed for nothing: {given or young or said or 'it had no part in the error'}"
+
+
+VALID = "answer-valid"
+
+
+def _young(case: Case, name: str) -> list[NamedTuple]:
+    return [s for s in case.facts.silences if s.guest == name and s.why == "young"]  # type: ignore[misc]
+
+
+def _dead(case: Case) -> str:
+    found = case.guest(GuestOutcome.RECOVERED_BUT_DEAD)
+    said = "the recovery says success" if _verdicts(case) else "nobody said so"
+    if found is not None:
+        return f"{found.case.lost}, but {said}"
+    killed = any(guest.case.killed is not None for guest in case.guests.values())
+    for bdf, device in {} if killed else case.after.devices.items():
+        if not device.owner and not device.faulty and useless(case.facts, bdf, device):
+            return f"{bdf}, which nobody has, is {device.state}: {device.text}, but {said}"
+    return ""
+
+
+def _killed(case: Case) -> str:
+    found = case.guest(GuestOutcome.KILLED_REQUIRED)
+    if found is None or found.case.reason is None:
+        return ""
+    return f"{found.case.name} was killed as it had to be: it {found.case.reason.text} ({found.case.reason.rule})"
+
+
+def _gone(case: Case) -> str:
+    found = case.guest(GuestOutcome.GONE_BY_ITSELF)
+    if found is None or found.case.gone is None:
+        return ""
+    asked = next((q for q in found.case.questions if q.situation in ("guest-dead", "timeout", "")), None)
+    when = f" while it was asked {asked.phase} for {asked.bdf}" if asked is not None else ""
+    return f"{found.case.name} {'crashed' if found.case.gone.reason else 'died'} by itself{when} (KILL-8)"
+
+
+def _failed(case: Case) -> str:
+    for recovery in case.facts.recoveries:
+        for bdf, verdict in recovery.verdicts.items():
+            if verdict == "failed":
+                return f"the recovery of {bdf} failed, and there is no guest that had to die for it"
+    return ""
+
+
+def _verdicts(case: Case) -> list[str]:
+    return [verdict for recovery in case.facts.recoveries for verdict in recovery.verdicts.values()]
+
+
+def _after_reset(case: Case) -> str:
+    facts = case.facts
+    for recovery in facts.recoveries:
+        abandoned = [bdf for bdf, verdict in recovery.verdicts.items() if verdict == "abandoned"]
+        if abandoned and any(bdf in facts.good_resets for bdf in abandoned):
+            return f"{abandoned[0]} was taken away during its recovery, and reset"
+        if recovery.hit:
+            return f"{recovery.source} recovered after a reset{_conversation(case)}"
+    return ""
+
+
+def _recovered(case: Case) -> str:
+    if not case.facts.recoveries:
+        return ""
+    return f"{case.facts.recoveries[0].source} recovered without a reset{_conversation(case)}"
+
+
+def _conversation(case: Case) -> str:
+    guests = {q.guest: None for q in case.facts.questions}
+    total = max((recovery.ms for recovery in case.facts.recoveries), default=0.0)
+    tried = any(work.state != "not-tried" for work in case.after.workload.values())
+    who = f", {', '.join(guests)} answered" if guests else ", nobody was asked"
+    return f"{who}, {total:.1f} ms{'' if tried else ', no workload was tried'}"
+
+
+def _corrected(case: Case) -> str:
+    if not case.facts.errors:
+        return ""
+    _, bdf, severity, status = case.facts.errors[0]
+    return f"{severity.lower()} error {status:08x} of {bdf} was logged, {len(case.facts.errors)} in all; nobody was asked"
+
+
+def _nothing(case: Case) -> str:
+    facts = case.facts
+    if facts.pending:
+        bdf = next(iter(facts.pending))
+        return f"the error of {bdf} was masked or not reported: nothing reached the core or a guest"
+    return "nothing reached the core or a guest"
+
+
+# -- the table ---------------------------------------------------------------------------------------
+class Row(NamedTuple):
+    """One way for a case to end. ``says`` answers with a sentence if the row applies, with "" if not."""
+
+    label: str
+    says: Callable[[Case], str]
+    outcome: Outcome
+    when: str
+
+
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    Row("harness",        _harness,       Outcome.HARNESS_ERROR,           "the journal is damaged, the hypervisor stub died, or the harness itself failed"),  # noqa: E501
+    Row("dom0-dies",      _dom0_dies,     Outcome.HANG,                    "dom0 died of a bug, or ended: nobody recovers any more"),  # noqa: E501
+    Row("guard",          _guard,         Outcome.HANG,                    "a limit of time ended the case"),
+    Row("no-end",         _no_end,        Outcome.HANG,                    "a recovery that began has not ended"),
+    Row("no-end-of-kill", _no_end_of_kill, Outcome.HANG,                   "a kill that began has not ended"),
+    Row("reset-missing",  _reset_missing, Outcome.FUNCTION_RESET_MISSING,  "a guest ended, or its function went to the next one, without a reset of it that worked; a function kept back as faulty is excepted"),  # noqa: E501
+    Row("reset-order",    _reset_order,   Outcome.FUNCTION_RESET_WRONG_ORDER, "there was such a reset, but before the guest had stopped running, before its DMA was blocked, or after the function had been taken from it"),  # noqa: E501
+    Row("wrong-device",   _wrong_device,  Outcome.WRONG_DEVICE_BLAMED,     "the core logged or recovered a function that had no error, and the one that had is left"),  # noqa: E501
+    Row("hurt",           _hurt,          Outcome.NEIGHBOUR_HURT,          "a guest without a function below the error's port was asked, reset, killed or lost its workload; or one that has a function there, but not the error, lost its workload and lives"),  # noqa: E501
+    Row("alive",          _alive,         Outcome.GUEST_ALIVE_THOUGH_REQUIRED_DEAD, "a guest that had to die lived on"),
+    Row("lost",           _lost,          Outcome.LOST,                    "a root port was told of an error, or a device still shows it unmasked, and nobody processed it"),  # noqa: E501
+    Row("needless",       _needless,      Outcome.GUEST_KILLED_NEEDLESS,   "a guest was killed and no rule required it"),
+    Row("dead",           _dead,          Outcome.RECOVERED_BUT_DEAD,      "a guest lives, and its workload fails or its device does not answer or still has status"),  # noqa: E501
+    Row("killed",         _killed,        Outcome.GUEST_KILLED_REQUIRED,   "a guest was killed and a rule required it"),
+    Row("gone",           _gone,          Outcome.GUEST_KILLED_REQUIRED,   "a guest died or crashed by itself, and its end went as it should"),  # noqa: E501
+    Row("failed",         _failed,        Outcome.RECOVERED_BUT_DEAD,      "a recovery failed and no guest had to die for it: dom0's own driver, or nobody's device"),  # noqa: E501
+    Row("after-reset",    _after_reset,   Outcome.RECOVERED_AFTER_RESET,   "every recovery ended well, with a reset; or the device was taken away meanwhile, and reset"),  # noqa: E501
+    Row("recovered",      _recovered,     Outcome.RECOVERED,               "every recovery ended well, without a reset"),
+    Row("corrected",      _corrected,     Outcome.CORRECTED_LOGGED,        "errors were logged, nobody was asked, all guests live"),  # noqa: E501
+    Row("nothing",        _nothing,       Outcome.NO_EFFECT,               "nothing reached the core or a guest"),
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict of a case. ``label`` is the row that decided, ``guests`` the outcome of each guest.
+
+    ``phases`` are milliseconds: the longest question of each phase, ``reset`` of the link, ``kill`` from the report to
+    the domain's end, ``total`` the longest round of a recovery.
+    """
+
+    outcome: Outcome
+    label: str
+    text: str
+    guests: Mapping[str, str] = field(default_factory=dict)
+    effect: Effect = field(default_factory=Effect)
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+def decide(facts: Facts, after: Afterwards = NOTHING_LOOKED_UP) -> Verdict:
+    """Exactly one outcome for every journal, whatever is in it; never raises."""
+    case = Case(facts, after)
+    row, text = next((row, text) for row in ROWS if (text := row.says(case)))
+    guests = {name: str(found.row.outcome) for name, found in case.guests.items()}
+    return Verdict(row.outcome, row.label, text, guests, effect_of(facts, after), durations(facts))
+
+
+def durations(facts: Facts) -> dict[str, float]:
+    """Milliseconds by phase; ``total`` only if a recovery ended."""
+    total = max((recovery.ms for recovery in facts.recoveries if recovery.done != NEVER), default=None)
+    return facts.phase_ms if total is None else facts.phase_ms | {"total": total}
+
+
+# -- errors that nobody processed --------------------------------------------------------------------
+def lost_error(facts: Facts, after: Afterwards) -> str:
+    """The first error that should have been processed and was not; "" if there is none."""
+    boot = facts.ground.host.boot
+    if not owns_aer(boot) and not boot.firmware_first:
+        return ""
+    for bdf, (cor, uncor) in facts.pending.items():
+        device = after.devices.get(bdf)
+        left = device.left if device is not None and device.left is not None else (0, 0)
+        if bdf in facts.told:
+            return f"a root port was told of the error {uncor or cor:08x} of {bdf}, and nobody processed it"
+        if left[0] & cor or left[1] & uncor:
+            return f"{bdf} shows the error {uncor or cor:08x}, and nobody processed it"
+    for bdf in facts.unrecovered:
+        return f"the error of {bdf} was logged, and no recovery began"
+    return ""
+
+
+def _blamed(facts: Facts) -> str:
+    """A function that was logged or recovered although nothing had happened there, nor above or below it."""
+    above = facts.ground.above
+    origins = set(facts.injected) | set(facts.touched) | set(facts.ports_told)
+    if not facts.injected:
+        return ""
+    suspects = [bdf for _, bdf, _, _ in facts.errors] + [recovery.source for recovery in facts.recoveries]
+    excused = origins.union(*(above.get(bdf, ()) for bdf in origins))
+    return next((bdf for bdf in suspects if bdf not in excused), "")
