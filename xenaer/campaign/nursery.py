@@ -134,7 +134,7 @@ def _preload(names: Sequence[str]) -> str:
 
 def _serve(orders: socket.socket, parent: int) -> None:
     while True:
-        ready = select.select([orders, parent], [], [])[0]
+        ready = select.select([orders.fileno(), parent], [], [])[0]
         if parent in ready:
             return  # a fork of the parent may still hold its end of the socket
         data, fds, _, _ = socket.recv_fds(orders, MESSAGE_MAX, 2)

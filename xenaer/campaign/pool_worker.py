@@ -77,12 +77,12 @@ class PoolWorker:
         beat, kept = self.memory.beat(), self.memory.kept(self._calls)
         number = None if beat is None else beat.number
         if self._over is None:
-            return WorkerDiedError(f"worker {self.pid} {self._end(nursery)}", number, kept)
+            return WorkerDiedError(f"the worker {self._end(nursery)}", number, kept)
         self._end(nursery)
         if number == self._over:
-            return CaseHangError(f"no result within {limit_s:g} s; its worker was killed", number, kept)
+            return CaseHangError(f"no result within {limit_s:g} s of real time", number, kept)
         # It finished that case while it was killed for it: what it began after that has nothing to do with its end.
-        return WorkerDiedError(f"worker {self.pid} was killed just after a slow case", None, kept)
+        return WorkerDiedError("the worker was killed just after a slow case", None, kept)
 
     def _end(self, nursery: Nursery) -> str:
         try:
