@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -11,6 +12,7 @@ Recipe = dict[str, Any]  # what an exploration needs to build a case again: shor
 SEED_BYTES = 6  # a seed fits into every JSON reader's number
 ID_DIGITS = 6
 HASH_BYTES = 16
+PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class Outcome(StrEnum):
@@ -80,6 +82,16 @@ class CaseResult:
     journal: bytes | None = None
     wall_s: float = 0.0
     feedback: Any = None  # what an exploration wants to hear of a case, plain data
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as text: the same for equal recipes, whatever the order of their keys."""
+    return PLAIN.encode(recipe)
+
+
+def recipe_stratum(recipe: Recipe) -> str:
+    """The stratum that a recipe belongs to; an exploration with strata names it under this key."""
+    return str(recipe.get("stratum", ""))
 
 
 def case_id(number: int, recipe_text: str) -> str:

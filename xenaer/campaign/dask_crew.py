@@ -1,0 +1,81 @@
+"""Workers of Dask distributed as a crew. Needs ``pip install xenaer[dask]``, here and on every worker.
+
+Dask calls functions in threads, and a thread that plays a driver which never returns cannot be ended. So each
+worker process has a supervised pool of its own (``dask_side``), and only passes chunks on to it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from concurrent.futures import Future
+
+from distributed import Client
+
+from xenaer.campaign.case import Task
+from xenaer.campaign.dask_side import SideOptions, describe, play_on_worker
+from xenaer.campaign.dispatch import Crew, ExecutorError
+from xenaer.campaign.playing import PlayChunk
+
+CHUNK_S = 0.4  # a call costs 3 to 10 ms
+CONNECT_S = 10.0
+REFRESH_S = 5.0  # workers come and go
+
+
+class DaskCrew(Crew):
+    """The workers of the scheduler at ``address`` (HOST:PORT). Raises ExecutorError."""
+
+    def __init__(self, address: str, case_limit_s: float, preload: tuple[str, ...]) -> None:
+        self._address = address
+        self._client = self._connect()
+        self._options = SideOptions(case_limit_s, preload)
+        self._looked_s = 0.0
+        self._slots = 1
+        try:
+            self._check_workers()
+            super().__init__(self._client.get_executor(pure=False), self.slots, CHUNK_S)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def _connect(self) -> Client:
+        try:
+            return Client(f"tcp://{self._address}", timeout=CONNECT_S, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise ExecutorError(f"no Dask scheduler answers at {self._address}: {error}") from None
+
+    def _check_workers(self) -> None:
+        """There are workers, and they have the same xenaer; otherwise nothing that they say could be trusted."""
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_S)
+            found = self._client.run(describe)
+        except TimeoutError:
+            raise ExecutorError(f"the Dask scheduler at {self._address} has no workers") from None
+        except Exception as error:  # whatever a worker answers that cannot even load the question
+            raise ExecutorError(f"a Dask worker of {self._address} has no usable xenaer: {error}") from None
+        ours = describe()
+        for worker, theirs in found.items():
+            if theirs != ours:
+                raise ExecutorError(f"Dask worker {worker} has {theirs}, here is {ours}; they must be the same")
+
+    @property
+    def slots(self) -> int:
+        """Threads of all workers, as of a few seconds ago."""
+        if time.monotonic() - self._looked_s > REFRESH_S:
+            self._slots = max(1, sum(self._client.nthreads().values()))
+            self._looked_s = time.monotonic()
+        return self._slots
+
+    @slots.setter
+    def slots(self, value: int) -> None:
+        self._slots = value
+
+    def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
+        """See ``Crew``. What is to be called goes as bytes: only the pool's workers can, and need to, load it."""
+        call = pickle.dumps((play_chunk, payload, tasks), pickle.HIGHEST_PROTOCOL)
+        return self.executor.submit(play_on_worker, call, self._options)
+
+    def close(self, now: bool = False) -> None:
+        """See ``Crew``. Chunks that are being played are played to their end, by workers that nobody listens to."""
+        self.executor.shutdown(wait=not now)
+        self._client.close()

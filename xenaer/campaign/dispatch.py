@@ -1,0 +1,168 @@
+"""Plays cases on an executor: in chunks of a fitting size, again when a worker has died, until each has a result."""
+
+from __future__ import annotations
+
+import queue
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from dataclasses import dataclass
+
+from xenaer.campaign.case import Outcome, Task
+from xenaer.campaign.chunks import ChunkSizer
+from xenaer.campaign.playing import PlayChunk, failed, play_tasks
+from xenaer.campaign.pool_errors import CaseHangError, WorkerDiedError
+from xenaer.campaign.rows import Row, to_row, unpack
+
+CHUNK_S = 0.15
+AHEAD = 2  # chunks per slot that have been handed over: one is played, one waits, so that nobody is idle
+DEATHS_MAX = 2  # of workers that played this case alone
+FRUITLESS_MAX = 20  # chunks in a row that failed without any result
+TICK_S = 0.25  # the caller hears from the dispatcher at least so often
+
+
+class ExecutorError(Exception):
+    """Cases cannot be played any more (or at all); the text says why and what to do."""
+
+
+class Crew:
+    """An executor that plays ``slots`` chunks at a time, which are to take about ``chunk_s`` seconds each."""
+
+    def __init__(self, executor: Executor, slots: int, chunk_s: float = CHUNK_S) -> None:
+        self.executor = executor
+        self.slots = slots
+        self.chunk_s = chunk_s
+
+    def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
+        """Have a chunk played; the future's result are packed rows (``playing.play_tasks``)."""
+        return self.executor.submit(play_tasks, play_chunk, payload, tasks)
+
+    def close(self, now: bool = False) -> None:
+        """End the executor; ``now``: without waiting for chunks that are being played."""
+        self.executor.shutdown(wait=not now, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Round:
+    """What is still to be played: new tasks, and chunks that are to be played again."""
+
+    tasks: Iterator[Task]
+    left: int
+    again: deque[list[Task]]
+
+
+class Dispatcher:
+    """Plays cases on ``crew``. ``stop`` may be called from a signal handler."""
+
+    def __init__(self, crew: Crew, play_chunk: PlayChunk, payload: bytes) -> None:
+        self._crew = crew
+        self._play_chunk = play_chunk
+        self._payload = payload
+        self._sizer = ChunkSizer(crew.chunk_s)
+        self._flying: dict[Future[list[bytes]], list[Task]] = {}
+        self._done: queue.SimpleQueue[Future[list[bytes]] | None] = queue.SimpleQueue()
+        self._deaths: Counter[int] = Counter()
+        self._fruitless = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Hand out nothing more; ``play`` ends after what is finished already."""
+        self._stopped = True
+        self._done.put(None)
+
+    def play(self, tasks: Sequence[Task]) -> Iterator[list[Row]]:
+        """Rows of all ``tasks``, as they are finished; nothing now and then. Raises ExecutorError."""
+        round_ = _Round(iter(tasks), len(tasks), deque())
+        try:
+            while not self._stopped:
+                self._hand_out(round_)
+                if not self._flying:
+                    return
+                yield self._collect(round_, TICK_S)
+            while not self._done.empty():
+                yield self._collect(round_, 0)
+        finally:
+            for future in list(self._flying):
+                future.cancel()
+            self._flying.clear()
+
+    def _hand_out(self, round_: _Round) -> None:
+        while len(self._flying) < self._crew.slots * AHEAD:
+            chunk = round_.again.popleft() if round_.again else self._new_chunk(round_)
+            if not chunk:
+                return
+            try:
+                future = self._crew.submit(self._play_chunk, self._payload, chunk)
+            except RuntimeError as error:  # it was shut down, or is broken
+                raise ExecutorError(f"the executor takes no more work: {error}") from error
+            self._flying[future] = chunk
+            future.add_done_callback(self._done.put)
+
+    def _new_chunk(self, round_: _Round) -> list[Task]:
+        size = min(self._sizer.size(round_.left, self._crew.slots), round_.left)
+        round_.left -= size
+        return [next(round_.tasks) for _ in range(size)]
+
+    def _collect(self, round_: _Round, timeout_s: float) -> list[Row]:
+        """The rows of the next chunk that ends; none if none ends in time."""
+        try:
+            future = self._done.get(timeout=timeout_s)
+        except queue.Empty:
+            return []
+        chunk = self._flying.pop(future, None) if future is not None else None
+        if future is None or chunk is None:  # ``stop``, or a chunk of a round that was given up
+            return []
+        try:
+            rows = [unpack(data) for data in future.result()]
+        except (BrokenExecutor, CancelledError) as error:
+            raise ExecutorError(f"the executor is broken: {error or type(error).__name__}") from error
+        except WorkerDiedError as death:
+            rows = self._after_death(round_, chunk, death)
+        except Exception as error:  # nothing that a case does gets here: what failed is the way to it
+            rows = self._after_failure(round_, chunk, error)
+        else:
+            self._sizer.learn(len(rows), sum(row.wall_s for row in rows))
+        self._fruitless = 0 if rows else self._fruitless + 1
+        return rows
+
+    # -- chunks that failed ------------------------------------------------------------------------
+    def _after_death(self, round_: _Round, chunk: list[Task], death: WorkerDiedError) -> list[Row]:
+        """What was finished counts; the case that the worker was in is played again alone; the others never began."""
+        rows = [unpack(data) for data in death.kept]
+        finished = {row.number for row in rows}
+        left = [task for task in chunk if task.number not in finished]
+        suspect = next((task for task in left if task.number == death.number), None)
+        if suspect is not None:
+            left.remove(suspect)
+            rows += self._suspected(round_, suspect, death, len(chunk) == 1)
+        if left:
+            round_.again.append(left)
+        self._give_up_if_fruitless(rows, str(death))
+        return rows
+
+    def _suspected(self, round_: _Round, task: Task, death: WorkerDiedError, alone: bool) -> list[Row]:
+        if isinstance(death, CaseHangError):
+            return [_failed_row(task, Outcome.HANG, str(death))]
+        self._deaths[task.number] += alone
+        if self._deaths[task.number] < DEATHS_MAX:
+            round_.again.append([task])
+            return []
+        del self._deaths[task.number]
+        return [_failed_row(task, Outcome.HARNESS_ERROR, f"its worker died every time: {death}")]
+
+    def _after_failure(self, round_: _Round, chunk: list[Task], error: Exception) -> list[Row]:
+        """It is not known which case did it: each is played again alone."""
+        self._give_up_if_fruitless([], f"{type(error).__name__}: {error}")
+        if len(chunk) > 1:
+            round_.again.extend([task] for task in chunk)
+            return []
+        death = WorkerDiedError(f"{type(error).__name__}: {error}", chunk[0].number, [])
+        return self._suspected(round_, chunk[0], death, True)
+
+    def _give_up_if_fruitless(self, rows: list[Row], reason: str) -> None:
+        if not rows and self._fruitless >= FRUITLESS_MAX:
+            raise ExecutorError(f"{FRUITLESS_MAX} chunks in a row failed, the last one with: {reason}")
+
+
+def _failed_row(task: Task, outcome: Outcome, text: str) -> Row:
+    return to_row(failed(task, outcome, text), task.recipe, task.twice)
