@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from protocol.topology import HostSpec
 from xenaer.campaign.axes import fill, mentioned
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.case import Recipe, case_id, derived_seed
+from xenaer.campaign.case import Recipe, case_id, derived_seed, recipe_text
 from xenaer.campaign.form import POINT
 from xenaer.campaign.steps_form import StepForm
 
@@ -22,9 +22,6 @@ ALL = "all"
 # Keys of a recipe
 VALUES = "values"  # axis -> index of its value, or the number that was drawn
 REPEAT = "repeat"  # which repetition of the same values: another order of events
-ORDER = "order"  # which of the steps that could be next were taken, as ``simulation.explore`` counts them
-ASLEEP = "asleep"  # lanes that need not be tried first again
-DEVIATIONS = "deviations"
 REFERENCE = "reference"  # true: the run without the faults that wait for $point
 
 
@@ -43,11 +40,6 @@ class Case:
     recipe: Recipe
 
 
-def recipe_text(recipe: Recipe) -> str:
-    """A recipe as text: equal recipes have equal texts."""
-    return json.dumps(recipe, sort_keys=True, separators=(",", ":"))
-
-
 class Builder:
     """Builds the cases of one campaign; hosts and texts that many cases share are made once."""
 
@@ -61,7 +53,7 @@ class Builder:
         """The case ``number`` of the campaign that ``recipe`` describes."""
         campaign, form = self.campaign, self.campaign.form
         values = self.values(recipe)
-        seed = form.exact.seed if form.exact is not None else derived_seed(form.seed, self._seed_of(number, recipe))
+        seed = form.exact.seed if form.exact is not None else derived_seed(form.seed, number)
         variant = "" if self._uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
         host = self._hosts.get(variant)
         if host is None:
@@ -78,11 +70,6 @@ class Builder:
         if POINT in recipe:
             found[POINT] = recipe[POINT]
         return found
-
-    @staticmethod
-    def _seed_of(number: int, recipe: Recipe) -> int:
-        """Orders of one case share its chance: they differ in nothing but the order."""
-        return int(recipe.get("seed", number))
 
     def _steps(self, recipe: Recipe, values: Mapping[str, Any]) -> list[StepForm]:
         form = self.campaign.form

@@ -150,7 +150,7 @@ def make_exploration(campaign: Campaign, size: SizeForm) -> Exploration:
     if explore.matrix is not None:
         return Matrix(explore.matrix, axes, size.cases or explore.matrix.limit)
     if explore.exhaustive is not None:
-        return Exhaustive(explore.exhaustive, axes, campaign.waits_for_points, size.cases or explore.exhaustive.limit)
+        return Exhaustive(axes, campaign.waits_for_points, size.cases or explore.exhaustive.limit)
     if explore.guided is not None:
         return Guided(explore.guided, axes, seed, size)
     assert explore.random is not None

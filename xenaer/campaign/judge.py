@@ -70,9 +70,11 @@ def ancestry(bdf: str, host: HostSpec) -> list[str]:
 def list_state(out: str, guest: str) -> str:
     """``running``, ``paused``, ``shutdown`` or ``absent``, from what ``xl list`` printed (xen-pci.md 9.3)."""
     rows = [row.split() for row in out.splitlines() if row.split()[:1] == [guest]]
-    if not rows or len(rows[0]) < 5:
-        return "absent"
-    letters = rows[0][4]
+    return letters_state(rows[0][4]) if rows and len(rows[0]) > 4 else "absent"
+
+
+def letters_state(letters: str) -> str:
+    """``running``, ``paused`` or ``shutdown``, from the letters of ``xl list``."""
     if "s" in letters[3:4] or "d" in letters[5:6]:
         return "shutdown"
     return "paused" if "p" in letters[2:3] else "running"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
-from xenaer.campaign.build import ORDER, Case
+from xenaer.campaign.build import Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.expectations import applies
 from xenaer.form import Form
@@ -21,8 +21,8 @@ NEEDED = frozenset({"device", "devices", "guest", "errors", "how", "does", "phas
 NUMBERS = {"count": 1, "ms": 1, "for_ms": 1, "rate_per_s": 1.0}  # what a number is tried at
 
 
-def as_data(campaign: Campaign, case: Case, host: Any) -> Data:
-    """One case as a campaign file of its own; ``host`` as it is to be written there."""
+def as_data(campaign: Campaign, case: Case, host: Any, order: list[int]) -> Data:
+    """One case as a campaign file of its own; ``host`` as it is to be written there, ``order`` that of its events."""
     form = campaign.form
     data = _plain(form)
     for key in ("steps", "sizes", "seed", "profile", "defects", "drivers", "world"):
@@ -34,7 +34,7 @@ def as_data(campaign: Campaign, case: Case, host: Any) -> Data:
         "host": host,
         "faults": [_plain(step) for step in case.steps],
         "explore": {"matrix": {}},
-        "exact": {"seed": case.seed, "order": case.recipe.get(ORDER, [])},
+        "exact": {"seed": case.seed, "order": order},
     }
     kept = [_plain(item) for item in form.expect if applies(item, case.values)]
     data["expect"] = [{key: value for key, value in item.items() if key not in ("where", "rates")} for item in kept]
