@@ -1,0 +1,170 @@
+"""Plays cases in virtual time, on machines that are set back between cases."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from xenaer.campaign import heartbeat
+from xenaer.campaign.build import REFERENCE, Builder, Case
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.case import CaseResult, Outcome, Task
+from xenaer.campaign.exhaustive import POINTS
+from xenaer.campaign.expectations import Ending, unmet
+from xenaer.campaign.facts_read import read
+from xenaer.campaign.look import look
+from xenaer.campaign.machine import SetupError, SimMachine
+from xenaer.campaign.play import Runner
+from xenaer.campaign.played import Played, broken, failed_steps, result_of, verified
+from xenaer.campaign.verdict import decide
+from xenaer.journal import Entry, entry
+from xenaer.simulation.explore import NOTHING, Pick, explore
+
+MACHINES_MAX = 6  # booted at the same time
+WINDOW_NS = 100_000  # in other orders a message may be late by as much, which is several messages
+SCRIPT = "script"
+ORDER, ORDERS, EQUIVALENT, CUT, DEVIATIONS = "order", "orders", "equivalent", "cut", "deviations"  # of a feedback
+
+
+class SimulatedPlayer:
+    """``chunk.Player`` in this process."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.builder = Builder(campaign)
+        self._machines: OrderedDict[str, SimMachine] = OrderedDict()
+        explored = campaign.form.explore
+        self._exhaustive = explored.exhaustive if explored is not None else None
+
+    def close(self) -> None:
+        """Nothing runs."""
+        self._machines.clear()
+
+    def play(self, task: Task) -> CaseResult:
+        """One case, in one order of events or in many; a second time on a fresh machine if the task says so."""
+        case = self.builder.build(task.number, task.recipe)
+        try:
+            played = self._orders(case)
+            if task.twice:
+                played = self._compared(case, played)
+        except SetupError as error:
+            return broken(case, str(error))
+        return result_of(case, played, task)
+
+    # -- orders ----------------------------------------------------------------------------------
+    def _orders(self, case: Case) -> Played:
+        """The order of events that did most harm, of those that the campaign asks for."""
+        bound = self._exhaustive.bound if self._exhaustive is not None else 0
+        exact = self.campaign.form.exact
+        if exact is not None and exact.order:
+            return self._one(case, pick=_along(exact.order))
+        if not bound or case.recipe.get(REFERENCE):
+            return self._one(case)
+        assert self._exhaustive is not None
+        return self._explored(case, bound, self._exhaustive.orders)
+
+    def _explored(self, case: Case, bound: int, limit: int) -> Played:
+        worst: list[Played] = []
+
+        def run(pick: Pick) -> list[str]:
+            heartbeat.begin(case.number, 1)
+            ways: list[int] = []
+
+            def noted(lanes: Any) -> int:
+                ways.append(pick(lanes))
+                return ways[-1]
+
+            played = self._one(case, pick=noted)
+            if not worst or played.rank < worst[0].rank:
+                played.feedback[ORDER] = _without_trailing_zeros(ways)
+                worst[:] = [played]
+            return []
+
+        report = explore(run, bound, limit)
+        found = worst[0]
+        found.feedback |= {ORDERS: report.complete, EQUIVALENT: report.redundant, CUT: report.cut}
+        return found
+
+    def _compared(self, case: Case, first: Played) -> Played:
+        """The first run again, on a machine booted for it; a difference is the harness's fault, or a driver's memory."""
+        order = first.feedback.get(ORDER)
+        second = self._one(case, pick=_along(order) if order else None, fresh=True)
+        if second.digest == first.digest:
+            return first
+        text = (
+            f"played twice, with different journals ({first.digest} and {second.digest}): "
+            "something outlives a case, for example a driver that keeps state in its module"
+        )
+        first.problems.insert(0, text)
+        first.verdict = first.verdict.replaced(Outcome.HARNESS_ERROR, text)
+        return first
+
+    # -- one run -----------------------------------------------------------------------------------
+    def _one(self, case: Case, *, pick: Pick | None = None, fresh: bool = False) -> Played:
+        machine = self._machine(case, fresh=fresh)
+        system = machine.system
+        machine.begin(case.seed)
+        runner = Runner(system, self.campaign.script(case.steps, case.host))
+        system.world.pick, system.world.window = pick, WINDOW_NS
+        try:
+            runner.run()
+            runner.settle(self.campaign.form.settle_s * 1000)
+        finally:
+            system.world.pick = None
+        return self._judged(case, machine, runner)
+
+    def _judged(self, case: Case, machine: SimMachine, runner: Runner) -> Played:
+        system, form = machine.system, self.campaign.form
+        during = read(machine.ground, machine.state, system.raw_records())
+        after = look(system, during.state, form.workload, machine.images)
+        records = system.raw_records()
+        facts = read(machine.ground, machine.state, records)
+        verdict = decide(facts, after)
+        ending = Ending(
+            case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
+            _lazy(lambda: [entry(party, record) for party, record in records]),
+            lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
+        )  # fmt: skip
+        problems = failed_steps(runner.results) + unmet(form.expect, ending)
+        journal = pack_journal(records, machine.begin_ns)
+        played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
+        if case.recipe.get(REFERENCE):
+            played.feedback[POINTS] = points_passed(records, self._exhaustive)
+        if machine.reusable:
+            self._keep(case.variant, machine)
+        return played
+
+    def _machine(self, case: Case, *, fresh: bool) -> SimMachine:
+        """A machine for a case: the one that was kept, or a new one."""
+        kept = None if fresh else self._machines.pop(case.variant, None)
+        return kept or SimMachine(self.campaign.script(self.campaign.form.setup, case.host))
+
+    def _keep(self, variant: str, machine: SimMachine) -> None:
+        self._machines[variant] = machine
+        if len(self._machines) > MACHINES_MAX:
+            self._machines.popitem(last=False)
+
+
+def _lazy(make: Callable[[], list[Entry]]) -> Callable[[], list[Entry]]:
+    kept: list[list[Entry]] = []
+
+    def get() -> list[Entry]:
+        if not kept:
+            kept.append(make())
+        return kept[0]
+
+    return get
+
+
+def _along(order: list[int]) -> Pick:
+    """Take the ways of a known order, then always the first one."""
+    ways = iter(order)
+    return lambda lanes: min(next(ways, 0), len(lanes) - 1)
+
+
+def _without_trailing_zeros(ways: list[int]) -> list[int]:
+    end = len(ways)
+    while end and not ways[end - 1]:
+        end -= 1
+    return ways[:end]

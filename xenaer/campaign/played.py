@@ -1,0 +1,82 @@
+"""One order of one case as it was played, and the result that is made of it; the same for both worlds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from xenaer.campaign.afterwards import VERIFIED, Afterwards
+from xenaer.campaign.build import Case
+from xenaer.campaign.case import CaseResult, Outcome, Task
+from xenaer.campaign.play import StepResult
+from xenaer.campaign.verdict import Verdict
+
+XL_ACTIONS = frozenset({"attach", "detach", "create", "destroy", "kill", "shutdown", "reboot", "pause", "unpause"})
+WORST = tuple(  # of several orders of a case the one that is first here is told
+    Outcome(word)
+    for word in (
+        "harness-error", "hang", "function-reset-missing", "function-reset-wrong-order", "wrong-device-blamed",
+        "neighbour-hurt", "guest-alive-though-required-dead", "lost", "guest-killed-needless", "recovered-but-dead",
+        "guest-killed-required", "recovered-after-reset", "recovered", "corrected-logged", "no-effect",
+    )  # fmt: skip
+)
+
+
+@dataclass(slots=True)
+class Played:
+    """What one order came to. ``journal`` is packed, ``digest`` its hash; ``feedback`` goes to the exploration."""
+
+    verdict: Verdict
+    problems: list[str]
+    digest: str
+    journal: bytes
+    coverage: frozenset[str] = frozenset()
+    feedback: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Order of harm: what fails comes first, then the worse outcome."""
+        return not self.problems, WORST.index(self.verdict.outcome)
+
+
+def result_of(case: Case, played: Played, task: Task) -> CaseResult:
+    """The result of a case; its journal only if it failed or the task wants it."""
+    verdict, good = played.verdict, not played.problems
+    return CaseResult(
+        number=case.number,
+        case_id=case.case_id,
+        stratum=case.stratum,
+        outcome=verdict.outcome,
+        good=good,
+        text=verdict.text,
+        problems=played.problems,
+        effect=verdict.effect,
+        guests=dict(verdict.guests),
+        phases=dict(verdict.phases),
+        coverage=played.coverage,
+        digest=played.digest,
+        journal=played.journal if task.keep or not good else None,
+        feedback=played.feedback or None,
+    )
+
+
+def broken(case: Case, text: str) -> CaseResult:
+    """The result of a case that could not be played."""
+    return CaseResult(case.number, case.case_id, case.stratum, Outcome.HARNESS_ERROR, False, text, [text])
+
+
+def failed_steps(results: list[StepResult]) -> list[str]:
+    """Steps that did not do what they should. A toolstack command may be refused: that is an answer, not a failure."""
+    return [
+        f"step {result.number} ({result.name}): {result.text}"
+        for result in results
+        if not result.good and result.action not in XL_ACTIONS
+    ]
+
+
+def verified(after: Afterwards) -> dict[str, bool]:
+    """Guest to whether traffic ran through all of its devices that carry any."""
+    found: dict[str, bool] = {}
+    for (guest, _), work in after.workload.items():
+        found[guest] = found.get(guest, True) and work.state == VERIFIED
+    return found
