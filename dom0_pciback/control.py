@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dom0_pciback.aer.inject_file import Injection, parse
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES
 from dom0_pciback.control_arguments import check_arguments
+from dom0_pciback.faults import Faults
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pcie.containment import detect_rp_pio
 from dom0_pciback.pcie.hierarchy import Hierarchy
@@ -53,6 +54,7 @@ class Control:
             "config": self._config,
             "channel-stats": self._channel_stats,
             "refusals": self.dom0.refusals.statistics,
+            **Faults(self.dom0).verbs(),
             **SysfsControl(self.dom0.sysfs, self.dom0.mount_sysfs).verbs(),
         }
         handler = verbs.get(verb)

@@ -100,7 +100,7 @@ class Dom0:
         self._dpc_reset = contained_reset if profile.hardened else dpc_reset_link
         self.dpc = Dpc(core, host, self.aer, self._recover_port)
         self.edr = Edr(core, host, self.dpc.ports, self._recover_port)
-        bus = self.device_bus = DeviceBus(kernel, hierarchy, iommu, keeps_mappings=not profile.hardened)
+        bus = self.bus = DeviceBus(kernel, hierarchy, iommu, keeps_mappings=not profile.hardened)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn
         bus.refusals = self.refusals
         # In linux a guest keeps its configuration operations until pciback itself lets the device go (finding 13).

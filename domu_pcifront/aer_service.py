@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from domu_pcifront.device import GuestPciDev
 from domu_pcifront.driver import PciDriver, call_handler
+from domu_pcifront.driver_faults import DriverFaults
 from kernel_stub.kernel import ERR, INFO, Kernel
 from kernel_stub.sync import Work
 from protocol.channel import Channel
@@ -42,7 +43,7 @@ class AerService:
 
     ``call_missing`` (defect D14) calls a handler that is not there, which kills the worker for good; ``leaked``
     are the devices on which it has kept a reference, so that they are never freed (FE-23). ``answer_late``
-    (D10) answers whatever request stands in the page by then, or none.
+    (D10) answers whatever request stands in the page by then, or none. ``faults`` are those of a campaign.
     """
 
     def __init__(
@@ -53,12 +54,15 @@ class AerService:
         *,
         call_missing: bool = False,
         answer_late: bool = False,
+        faults: DriverFaults | None = None,
     ) -> None:
         self.kernel = kernel
         self.channel = channel
         self.driver_of = driver_of
         self.call_missing = call_missing
         self.answer_late = answer_late
+        self.faults = DriverFaults() if faults is None else faults
+        self.faults.again = self._answer_again
         self.served = 0
         self.leaked: list[GuestPciDev] = []
         self._op_active = False  # _PDEVB_op_active
@@ -83,6 +87,17 @@ class AerService:
         self.served += 1
         self._op_active = False
         self.schedule()  # closes the window between the answer and the line above (I7)
+
+    def _answer_again(self, answer: int, ns: int) -> None:
+        """A fault: the same answer once more, ``ns`` nanoseconds later, whatever stands in the page by then."""
+
+        def again() -> None:
+            if not self.channel.closed:
+                self.channel.page.write_aer_err(answer)
+                self.channel.page.clear_bit(PCIB_ACTIVE)
+                self.channel.notify()
+
+        self.kernel.call_at(self.kernel.now() + ns, again)
 
     async def _common_process(self, op: AerOp) -> int:
         printk = self.kernel.printk
@@ -109,5 +124,6 @@ class AerService:
         self.kernel.printk(INFO, f"{driver.name} {driver.dev.name}: trying to call AER service")
         args = (ChannelState(state),) if phase is Phase.ERROR_DETECTED else ()
         self.kernel.journal.flush()  # what follows is the guest's own code: it may never come back
-        answer = await call_handler(driver, phase, *args)
+        call = self.faults.call if self.faults.armed else call_handler
+        answer = await call(driver, phase, *args)
         return ErsResult.NONE if phase is Phase.RESUME else int(answer)

@@ -87,7 +87,7 @@ class DomU:
         await front.remove()
         fresh = Pcifront(self.kernel, self.rpc, self.xenbus, self.endpoints, self.bus, self.guest)
         fresh.timing, fresh.defects, fresh.on_channel = front.timing, front.defects, front.on_channel
-        fresh.plain_linux = front.plain_linux
+        fresh.plain_linux, fresh.faults = front.plain_linux, front.faults
         self.pcifront = fresh
 
     async def _control_shutdown(self, path: str) -> None:
@@ -105,14 +105,19 @@ class DomU:
 
     # -- control -------------------------------------------------------------------------------
     async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:
-        """``workload [devfn or -1, count]`` and ``status``; RpcError for anything else."""
+        """``workload [devfn or -1, count]``, ``status``, ``driver-fault`` (``driver_faults``); else RpcError."""
         if verb == "workload":
             if len(args) != 2 or not all(type(arg) is int for arg in args):
                 raise RpcError("workload: arguments are devfn (-1: all) and count")
             return await self._workload(*args)
         if verb == "status":
             return {device.name: driver_name(device.driver) for device in self.bus.devices.values()}
-        raise RpcError(f"guest verb {verb!r}; allowed: workload, status")
+        if verb == "driver-fault":
+            if self.pcifront is None:
+                raise RpcError(f"{self.guest.name} has no pcifront, so nobody calls its drivers")
+            self.pcifront.faults.arm(args)
+            return None
+        raise RpcError(f"guest verb {verb!r}; allowed: workload, status, driver-fault")
 
     async def _workload(self, devfn: int, count: int) -> dict[str, int]:
         verified: dict[str, int] = {}

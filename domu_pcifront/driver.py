@@ -131,9 +131,10 @@ async def call_handler(driver: PciDriver, phase: Phase, *args: Any) -> int:
     handler = driver.handler(phase)
     if handler is None:
         raise MissingHandlerError(f"NULL pointer dereference: {driver.name} has no {phase.value}")
-    answer = await plain.call(handler, *args)
     dev = driver.dev
     state = int(args[0]) if args else 0
+    dev.trace("driver.call", phase, state)
+    answer = await plain.call(handler, *args)
     result = 1 if phase is Phase.RESUME else _vote(driver, phase, answer)
     dev.trace("driver.callback", phase, state, result)
     text = str(phase) if phase is not Phase.ERROR_DETECTED else f"{phase} state={state}"

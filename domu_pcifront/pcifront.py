@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from domu_pcifront.aer_service import AerService
 from domu_pcifront.bus import GuestBus, Root
+from domu_pcifront.driver_faults import DriverFaults
 from domu_pcifront.event_channel import EventChannel
 from domu_pcifront.pci_op import PREFIX, PciOps
 from kernel_stub.kernel import ERR, INFO, MS, Kernel
@@ -42,6 +43,7 @@ class Pcifront:
         self.guest = guest
         self.timing = TimingSpec()
         self.defects: frozenset[str] = frozenset()
+        self.faults = DriverFaults()
         self.plain_linux = False  # log lines and leftovers of the real pcifront
         self.shutting_down = False
         self.ops: PciOps | None = None
@@ -125,6 +127,7 @@ class Pcifront:
             self.bus.driver_of,
             call_missing="D14" in self.defects,
             answer_late="D10" in self.defects,
+            faults=self.faults,
         )
         self.events.handler = self.service.schedule
         self.ops = PciOps(

@@ -18,6 +18,7 @@ from protocol.topology import GuestSpec
 
 SELF = "hypervisor"
 READY_POLL_MS = 2
+SLOW_START_MAX_MS = 600_000
 
 
 class Control:
@@ -35,6 +36,7 @@ class Control:
             "wait-ready": (0, self._wait_ready),
             "stop": (0, on_stop),
             "stop-guest": (1, self._stop_guest),
+            "slow-start": (2, self._slow_start),
             "refusals": (0, self._refusals),
         }
 
@@ -79,6 +81,17 @@ class Control:
             raise RpcError(f"{name} is not running")
         await domain.supervisor.call("pause", domain.domid)
         return f"{name} is stopped"
+
+    async def _slow_start(self, name: Any, ms: Any) -> str:
+        """The next process of a guest begins ``ms`` milliseconds later than it would."""
+        supervisor = self._machine.supervisors.get(str(name))
+        if supervisor is None:
+            known = ", ".join(sorted(self._machine.supervisors))
+            raise RpcError(f"{name} has no supervisor; there are those of {known or 'nobody'}")
+        if type(ms) is not int or not 0 < ms <= SLOW_START_MAX_MS:
+            raise RpcError(f"slow-start: {ms!r} is not a whole number of milliseconds from 1 to {SLOW_START_MAX_MS}")
+        await supervisor.call("slow_start", ms)
+        return f"the next start of {name} takes {ms} ms longer"
 
     async def _refusals(self) -> dict[str, int]:
         """What has been refused, by kind."""

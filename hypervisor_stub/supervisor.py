@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from kernel_stub.kernel import INFO, Kernel
+from kernel_stub.kernel import INFO, MS, Kernel
 from kernel_stub.rpc import Rpc, RpcError
 from protocol.ports import Link
 
@@ -42,8 +42,10 @@ class Supervisor:
         self._pid = 0
         self._starting = False
         self._killed = False
+        self._delay_ms = 0  # of the next start
         runner.on_death = self._died
         self.rpc.handlers.update(start=self._start, pause=self._pause, unpause=self._unpause)
+        self.rpc.handlers["slow_start"] = self._slow_start
         self.rpc.events["kill"] = self._kill
         self.rpc.events["stop"] = lambda: self.on_stop()
         kernel.spawn(self._hello(), "init")
@@ -61,6 +63,9 @@ class Supervisor:
             raise RpcError(f"{self.name} runs already, pid {self._pid}" if self._pid else f"{self.name} is starting")
         self._domid, self._starting, self._killed = domid, True, False
         try:
+            delay_ms, self._delay_ms = self._delay_ms, 0
+            if delay_ms:
+                await self.kernel.sleep(delay_ms * MS)
             self._pid = await self.runner.start(domid, token, name)
         finally:
             self._starting = False
@@ -68,6 +73,10 @@ class Supervisor:
         if self._killed:  # the order was faster than the process
             self.runner.kill(self._pid)
         return self._pid
+
+    async def _slow_start(self, ms: int) -> None:
+        """A fault: the next guest's process begins so much later."""
+        self._delay_ms = ms
 
     def _kill(self, domid: int) -> None:
         """A guest of an earlier incarnation is none of ours any more (KILL-2)."""

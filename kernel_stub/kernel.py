@@ -79,6 +79,9 @@ def first_choice(label: str, ways: int) -> int:
 class LockWatch(Protocol):
     """Hears of every lock of a kernel."""
 
+    def waiting(self, task: Task, lock: str) -> None:
+        """``task`` begins to wait for the lock, which somebody else has."""
+
     def taken(self, task: Task, lock: str) -> None:
         """``task`` has the lock now."""
 
@@ -114,11 +117,13 @@ class Kernel:
         self._append = journal.append
 
     # -- tasks ---------------------------------------------------------------------------------
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str, *, realtime: bool = False) -> Task:
-        """Start a task; it runs at the next ``run``, after those that are ready already."""
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str, *, realtime: bool = False, first: bool = False) -> Task:
+        """Start a task; it runs at the next ``run``, after those that are ready already, or before them (``first``)."""
         task = Task(coro, name, realtime)
         self.tasks[task] = None
         self.wake(task)
+        if first:
+            self._ready.rotate(1)
         return task
 
     def wake(self, task: Task, value: Any = None) -> None:
@@ -179,6 +184,17 @@ class Kernel:
         self._ready.append(tasklet)
         if self.on_wake is not None:
             self.on_wake()
+
+    def interrupt(self, callback: Callable[[], None]) -> None:
+        """Call a function that never waits as soon as the running task waits, before everything that is ready."""
+        self._ready.appendleft(callback)
+        if self.on_wake is not None:
+            self.on_wake()
+
+    def write_to(self, journal: Journal) -> None:
+        """Use another journal from now on."""
+        self.journal = journal
+        self._append = journal.append
 
     @property
     def idle(self) -> bool:

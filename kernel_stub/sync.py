@@ -103,6 +103,8 @@ class Mutex:
         if self.owner is None:
             self.owner = task
         else:
+            if self.kernel.locks is not None:
+                self.kernel.locks.waiting(task, self.name)
             await self._wait(task)
         if self.kernel.locks is not None:
             self.kernel.locks.taken(task, self.name)

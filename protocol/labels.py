@@ -6,7 +6,7 @@ left out when journals are compared.
 
 from __future__ import annotations
 
-from protocol import labels_aer, labels_dpc, labels_guest, labels_hypervisor
+from protocol import labels_aer, labels_dpc, labels_fault, labels_guest, labels_hypervisor
 
 LABELS: dict[str, tuple[str, ...]] = {
     "printk": ("level", "text"),
@@ -44,6 +44,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     **labels_dpc.LABELS,
     **labels_hypervisor.LABELS,
     **labels_guest.LABELS,
+    **labels_fault.LABELS,
 }
 
 VOLATILE: frozenset[tuple[str, str]] = frozenset(

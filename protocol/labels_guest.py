@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LABELS: dict[str, tuple[str, ...]] = {
+    "driver.call": ("phase", "state"),  # a handler is about to run; it may never come back
     "driver.callback": ("phase", "state", "answer"),  # state 0 outside error_detected
     "driver.probe": ("driver",),
     "driver.remove": ("driver",),

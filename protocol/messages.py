@@ -84,6 +84,7 @@ TO_SUPERVISOR: dict[str, tuple[Any, ...]] = {
     "kill": (DomId,),  # SIGKILL of the process group (event; the answer is "died")
     "pause": (DomId,),  # SIGSTOP
     "unpause": (DomId,),  # SIGCONT
+    "slow_start": (U32,),  # the next process starts so many ms later
     "stop": (),  # event: orderly end of the whole host
 }
 

@@ -23,6 +23,7 @@ from protocol.transport_keys import CONTROL, KeyRing, use_as_client
 from protocol.transport_zmq import listened_at
 
 TIMEOUT_S = 30.0
+LOOK_S = 0.5  # how often whoever waits looks whether the other side is still there
 
 
 class ControlError(Exception):
@@ -92,6 +93,7 @@ class Control:
         self.timeout_s = timeout_s
         self._decoder = Decoder(TO_CONTROL)
         self._serial = 0
+        self._answers: dict[int, tuple[str, Any]] = {}  # of requests that nobody waits for now
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
@@ -112,17 +114,35 @@ class Control:
 
     def call(self, op: str, *args: Any, timeout_s: float | None = None) -> Any:
         """One request of ``protocol.messages.TO_HYPERVISOR`` and its answer. Raises ControlError."""
-        self._serial += 1
-        self._socket.send(encode((op, self._serial, *args)))
+        serial = self.post(op, *args)
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit_s
-        while self._socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
-            kind, serial, value = self._receive()
-            if serial in (self._serial, 0):  # 0: the stub could not even read the request
-                if kind == "error":
-                    raise ControlError(str(value))
-                return value
-        raise ControlError(f"no answer from {self.address} within {limit_s:g} s")
+        while not self.answered(serial, min(LOOK_S, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise ControlError(f"no answer from {self.address} within {limit_s:g} s")
+            _check_lives(self.address)
+        return self.take(serial)
+
+    def post(self, op: str, *args: Any) -> int:
+        """Send a request and do not wait; returns its number, for ``answered`` and ``take``."""
+        self._serial += 1
+        self._socket.send(encode((op, self._serial, *args)))
+        return self._serial
+
+    def answered(self, serial: int, wait_s: float = 0.0) -> bool:
+        """There is an answer to a request, or one comes within ``wait_s``. Raises ControlError."""
+        deadline = time.monotonic() + wait_s
+        while serial not in self._answers and self._socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            kind, number, value = self._receive()
+            self._answers[number or serial] = kind, value  # 0: the stub could not even read a request
+        return serial in self._answers
+
+    def take(self, serial: int) -> Any:
+        """The answer to a request that has one. Raises ControlError with the reason if it was refused."""
+        kind, value = self._answers.pop(serial)
+        if kind == "error":
+            raise ControlError(str(value))
+        return value
 
     def _receive(self) -> tuple[str, int, Any]:
         try:

@@ -57,16 +57,26 @@ def check(core: PciCore, dev: PciDev, image: SavedState | None, *, again: bool =
     """
     vendor = core.read(dev, HEADER.VENDOR_ID, 2)
     if vendor in GONE:
-        return f"does not answer (vendor id {vendor:04x})"
+        return _found(core, dev, f"does not answer (vendor id {vendor:04x})")
     image = image or dev.saved_state
+    if image is not None and (ids := core.read(dev, HEADER.VENDOR_ID, 4)) != image.header[0]:
+        return _found(core, dev, f"is another device ({_ids(ids)}, not {_ids(image.header[0])})")
     header = _check_header(core, dev, image) if image is not None else ""
     reporting = _check_reporting(core, dev, image) if image is not None else ""
     for text in (header, reporting, "" if again else _check_status(core, dev)):
         if text:
-            core.kernel.trace("recovery.check", dev.name, False, text)
-            return text
+            return _found(core, dev, text)
     core.kernel.trace("recovery.check", dev.name, True, "")
     return ""
+
+
+def _found(core: PciCore, dev: PciDev, text: str) -> str:
+    core.kernel.trace("recovery.check", dev.name, False, text)
+    return text
+
+
+def _ids(dword: int) -> str:
+    return f"{dword & 0xFFFF:04x}:{dword >> 16:04x}"
 
 
 def _check_header(core: PciCore, dev: PciDev, image: SavedState) -> str:

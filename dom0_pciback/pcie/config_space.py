@@ -144,6 +144,10 @@ class ConfigSpace:
         """Set consecutive dwords from inside the device."""
         struct.pack_into(f"<{len(values)}I", self.data, offset, *values)
 
+    def power_on(self) -> None:
+        """Every register takes its reset value, sticky ones too."""
+        self.data[:] = self._fresh
+
     def reset(self) -> None:
         """FLR or bus reset: registers take their reset value, sticky ones keep theirs (linux-aer.md 1.2, C6, C7)."""
         keep = int.from_bytes(self._keep, "little")

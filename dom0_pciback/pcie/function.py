@@ -16,6 +16,16 @@ from protocol.topology import BRIDGES, FunctionSpec
 NEVER = 1 << 63  # later than every time in ns
 
 
+class ResetFault(NamedTuple):
+    """What goes wrong with the resets of a function: ``ready_ms`` until it answers (-1: never).
+
+    ``ids``: vendor and device of the one that answers afterwards, as if the card had been exchanged; None: the same.
+    """
+
+    ready_ms: int
+    ids: tuple[int, int] | None = None
+
+
 class Bar(NamedTuple):
     """A memory base address register: its number, register offset and size in bytes."""
 
@@ -41,7 +51,8 @@ class Function:
     ``aer``, ``dpc``, ``exp``, ``msi``, ``pm`` are offsets of the capabilities, 0 for one that it lacks;
     ``prefix_log`` is that of AER's TLP prefix log, which not every AER capability has. ``ready_at`` (ns) is when its
     own reset is over, -1 never; ``reachable_at`` (ns) also takes in everything on the way, NEVER if a link is
-    down or bus numbers do not lead here. ``log_valid``: First Error Pointer names a recorded error.
+    down or bus numbers do not lead here. ``log_valid``: First Error Pointer names a recorded error. ``dead``: no
+    reset brings the function back; ``reset_fault``: what goes wrong with its resets (faults, ``pcie.gone``).
     """
 
     __slots__ = (
@@ -49,6 +60,7 @@ class Function:
         "bars",
         "children",
         "config",
+        "dead",
         "dpc",
         "exp",
         "fabric",
@@ -59,6 +71,7 @@ class Function:
         "prefix_log",
         "reachable_at",
         "ready_at",
+        "reset_fault",
         "sbdf",
         "spec",
     )
@@ -75,6 +88,8 @@ class Function:
         self.log_valid = False
         self.ready_at = 0
         self.reachable_at = 0
+        self.dead = False
+        self.reset_fault: ResetFault | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.sbdf}>"
@@ -102,7 +117,7 @@ class Function:
 
     def in_reset(self) -> bool:
         """Whether the function itself is in reset or dead, so that it detects and records nothing."""
-        return self.ready_at < 0 or (self.ready_at > 0 and self.fabric.clock.now() < self.ready_at)
+        return self.dead or self.ready_at < 0 or (self.ready_at > 0 and self.fabric.clock.now() < self.ready_at)
 
     def set_ready_at(self, ready_at: int) -> None:
         """Say when the function's reset is over (ns; -1 never); keeps ``reachable_at`` in step."""
@@ -111,7 +126,7 @@ class Function:
 
     def refresh(self) -> None:
         """Work ``reachable_at`` out again, here and below."""
-        own = NEVER if self.ready_at < 0 else self.ready_at
+        own = NEVER if self.dead or self.ready_at < 0 else self.ready_at
         self.reachable_at = max(own, self.parent.way_down(self) if self.parent else 0)
         for child in self.children:
             child.refresh()

@@ -5,7 +5,8 @@ Kernel code uses ``read``, ``write`` and the ``interrupt`` of a root port or eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 
 from dom0_pciback.pcie import build, containment, errors, resets, tlp
@@ -35,7 +36,9 @@ class Hierarchy:
     function that a reset hits; both are called synchronously, out of the access or error that caused them.
     """
 
-    __slots__ = ("_bus_ports", "clock", "functions", "interrupt", "native_hotplug", "on_reset", "profile")
+    __slots__ = (
+        "_bus_ports", "_taken_out", "clock", "functions", "interrupt", "native_hotplug", "on_reset", "profile",
+    )  # fmt: skip
 
     def __init__(self, host: HostSpec, clock: Clock, profile: HardwareProfile | None = None) -> None:
         self.clock = clock
@@ -45,6 +48,7 @@ class Hierarchy:
         self.on_reset: Callable[[Function], None] = lambda function: None
         self.functions: dict[Sbdf, Function] = {}
         self._bus_ports: dict[tuple[int, int], Port] = {}
+        self._taken_out: dict[Sbdf, Function] = {}
         self._enumerate(host.functions)
         build.boot(list(self.functions.values()))
 
@@ -115,11 +119,46 @@ class Hierarchy:
         function = self.functions.pop(sbdf, None)
         if function is None:
             return
+        self._taken_out[sbdf] = function
         for each in function.below():
             self.functions.pop(each.sbdf, None)
         if isinstance(function.parent, Port):
             function.parent.children.remove(function)
             function.parent.slot_changed()
+
+    def plug(self, sbdf: Sbdf) -> None:
+        """Put a function that was taken out, and everything below it, into its slot again; it has had no power.
+
+        Raises ValueError if it was not taken out.
+        """
+        function = self._taken_out.pop(sbdf, None)
+        if function is None:
+            out = ", ".join(map(str, self._taken_out)) or "nothing"
+            raise ValueError(f"{sbdf} was not taken out; what was: {out}")
+        for each in (function, *function.below()):
+            resets.power_on(each)
+        if isinstance(function.parent, Port):
+            siblings = function.parent.children
+            siblings.append(function)
+            siblings.sort(key=lambda each: each.sbdf)
+            function.parent.slot_filled()
+        self._put_in_order(function)
+
+    def _put_in_order(self, added: Function) -> None:
+        """``functions`` is depth first again, with ``added`` and what is below it."""
+        roots = [each for each in (*self.functions.values(), added) if each.parent is None]
+        roots.sort(key=lambda each: each.sbdf)
+        ordered = {each.sbdf: each for root in roots for each in (root, *root.below())}
+        self.functions.clear()
+        self.functions.update(ordered)
+
+    def taken_out_below(self, sbdf: Sbdf) -> list[Sbdf]:
+        """What was taken out of the slot of a port."""
+        return [each.sbdf for each in self._taken_out.values() if each.parent is not None and each.parent.sbdf == sbdf]
+
+    def taken_out(self, sbdf: Sbdf) -> Function | None:
+        """The function that was taken out at this address, None if none was."""
+        return self._taken_out.get(sbdf)
 
     # -- requests ------------------------------------------------------------------------------
     def read(self, sbdf: Sbdf, offset: int, size: int) -> int:
@@ -167,6 +206,29 @@ class Hierarchy:
             errors.detect_uncorrectable(receiver, UNSUPPORTED_REQUEST, header=header, advisory=True)
 
     # -- errors --------------------------------------------------------------------------------
+    @contextmanager
+    def one_instant(self) -> Iterator[None]:
+        """What happens inside happens at once: the processor sees no interrupt before all of it has happened.
+
+        So a root port may have received several messages when it is read for the first time.
+        """
+        interrupt, waiting = self.interrupt, dict[Function, None]()
+        self.interrupt = lambda root: waiting.setdefault(root)
+        try:
+            yield
+        finally:
+            self.interrupt = interrupt
+            for root in waiting:
+                interrupt(root)
+
+    def mask(self, sbdf: Sbdf, correctable_bits: int, uncorrectable_bits: int) -> None:
+        """Set mask bits of a function, as its firmware might. Raises ValueError for one without AER."""
+        function = self.functions.get(sbdf)
+        if function is None or not function.aer:
+            raise ValueError(f"{sbdf}: {'no AER capability' if function else 'there is no such function'}")
+        function.config.set_bits(function.aer + AER.COR_MASK, 4, correctable_bits)
+        function.config.set_bits(function.aer + AER.UNCOR_MASK, 4, uncorrectable_bits)
+
     def inject(
         self,
         sbdf: Sbdf,

@@ -25,11 +25,12 @@ class LinkState(StrEnum):
 class Link:
     """State of one link; ``changed`` is told after every change (the port updates Link Status)."""
 
-    __slots__ = ("_changed", "state")
+    __slots__ = ("_changed", "_cut", "state")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.state = LinkState.UP
         self._changed = changed
+        self._cut = False
 
     @property
     def up(self) -> bool:
@@ -54,7 +55,18 @@ class Link:
     def release(self, dead: bool) -> None:
         """Secondary Bus Reset was cleared: the link trains again, or never (``link_dead_after_reset``)."""
         if self.state is not LinkState.CONTAINED:
-            self._set(LinkState.DEAD if dead else LinkState.UP)
+            self._set(LinkState.DEAD if dead or self._cut else LinkState.UP)
+
+    def cut(self) -> None:
+        """The link breaks for good: no reset trains it again before it is mended."""
+        self._cut = True
+        self._set(LinkState.DEAD)
+
+    def mend(self) -> None:
+        """The cable is in its place again: the link trains, unless something else holds it down."""
+        self._cut = False
+        if self.state is LinkState.DEAD:
+            self._set(LinkState.UP)
 
     def contain(self) -> None:
         """Downstream Port Containment was triggered."""

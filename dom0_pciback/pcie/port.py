@@ -26,11 +26,12 @@ class Port(Function):
     switch's inner bus, which no Link Status register shows.
     """
 
-    __slots__ = ("link",)
+    __slots__ = ("_presence", "link")
 
     def __init__(self, spec: FunctionSpec, parent: Function | None, fabric: Fabric) -> None:
         super().__init__(spec, parent, fabric)
         self.link = Link(self.link_changed)
+        self._presence = 0  # bit of Slot Status that told of the card which was taken out
 
     def link_changed(self) -> None:
         """Show the link's state in Link Status and in what is reachable below."""
@@ -46,9 +47,17 @@ class Port(Function):
     def slot_changed(self) -> None:
         """Something was taken out of the slot: an empty one shows neither a card nor a link."""
         if not self.children and self.kind in SLOT_PORTS:
-            for register, bit in ((EXP.SLTSTA, EXP_SLTSTA_PRESENT), (EXP.LNKSTA, EXP_LNKSTA_DLLLA)):
-                offset = self.exp + register
-                self.config.poke(offset, 2, self.config.peek(offset, 2) & ~bit)
+            offset = self.exp + EXP.SLTSTA
+            status = self.config.peek(offset, 2)
+            self._presence = status & EXP_SLTSTA_PRESENT
+            self.config.poke(offset, 2, status & ~EXP_SLTSTA_PRESENT)
+            self.link_changed()
+
+    def slot_filled(self) -> None:
+        """Something was put into the slot: it shows what it showed before it was taken out."""
+        if self.kind in SLOT_PORTS:
+            self.config.set_bits(self.exp + EXP.SLTSTA, 2, self._presence)
+        self.link_changed()
 
     def wake(self) -> None:
         """The kernel holds the port awake for a recovery: an idle link shows what it runs at (errata 4.5)."""

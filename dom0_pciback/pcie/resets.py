@@ -8,6 +8,7 @@ from __future__ import annotations
 from dom0_pciback.pcie.collector import EventCollector
 from dom0_pciback.pcie.function import Function
 from dom0_pciback.pcie.port import Port
+from protocol.layout_header import HEADER
 from protocol.layout_pcie import (
     EXP,
     EXP_SLTSTA_ATTENTION,
@@ -56,6 +57,8 @@ def _stays_dead(port: Port) -> bool:
 def _reset(function: Function) -> None:
     profile, config = function.fabric.profile, function.config
     control = config.peek(function.exp + EXP.DEVCTL, 2)
+    if function.reset_fault is not None and function.reset_fault.ids is not None:
+        exchange(function, *function.reset_fault.ids)
     config.reset()
     if profile.bridge_keeps_control and function.kind == "pcie_pci_bridge":
         config.poke(function.exp + EXP.DEVCTL, 2, control)
@@ -67,6 +70,21 @@ def _reset(function: Function) -> None:
     function.fabric.on_reset(function)
 
 
+def exchange(function: Function, vendor: int, device: int) -> None:
+    """Another card sits there from now on: its own IDs, and every register, sticky ones too, as after power on."""
+    function.config.power_on()
+    for register, value in ((HEADER.VENDOR_ID, vendor), (HEADER.DEVICE_ID, device)):
+        function.config.preset(register, register.width, value)
+
+
+def power_on(function: Function) -> None:
+    """The function has had no power: nothing is left in its registers; it answers after its ``ready_ms``."""
+    function.config.power_on()
+    function.fabric.on_reset(function)
+    _start_waking(function)
+
+
 def _start_waking(function: Function) -> None:
-    ready_ms = function.spec.ready_ms
+    fault = function.reset_fault
+    ready_ms = function.spec.ready_ms if fault is None else fault.ready_ms
     function.ready_at = -1 if ready_ms < 0 else function.fabric.clock.now() + ready_ms * NS_PER_MS

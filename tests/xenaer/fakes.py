@@ -10,6 +10,7 @@ import zmq
 
 from protocol.codec import Decoder, encode
 from protocol.messages import TO_HYPERVISOR
+from xenaer.campaign.system import Call, Watch
 from xenaer.control import ControlError
 from xenaer.journal import Entry
 
@@ -84,6 +85,24 @@ class FakeSystem:
         self.asked.append((target, verb, args))
         self.on_ctl(target, verb, args)
         return self._answer(target, verb, args)
+
+    def start(self, target: str, verb: str, args: list[Any], *, at_once: bool = False) -> Call:
+        """Nothing here takes time that one could not wait for."""
+        raise ControlError(f"{target}: {verb} cannot be done in the background here")
+
+    def signal(self, target: str, does: str, for_ms: float | None = None) -> None:
+        """There are no processes."""
+        raise ControlError(f"{target} is not running")
+
+    def arm(self, watch: Watch, fire: Callable[[], None]) -> None:
+        """There are no points."""
+        raise ControlError("nothing can be armed here")
+
+    def disarm(self) -> None:
+        """See ``xenaer.campaign.system.System``."""
+
+    def recorded(self) -> None:
+        """See ``xenaer.campaign.system.System``."""
 
     def records(self, cursor: Any) -> tuple[list[Entry], Any]:
         """See ``xenaer.campaign.system.System``."""

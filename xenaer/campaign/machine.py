@@ -43,7 +43,7 @@ class SimMachine:
         assert dom0.hierarchy is not None
         self._functions = [function_image(function) for function in dom0.hierarchy.functions.values()]
         self._devices = [device_image(dev) for dev in dom0.core.devices.values()]
-        self._models = [ObjectImage(model) for model in dom0.device_bus.models.values()]
+        self._models = [ObjectImage(model) for model in dom0.bus.models.values()]
         self._guests = [GuestImage(guest.domu) for guest in self.system.parts.guests.values() if not guest.ended]
         self._rest = self._state()
         self.begin_ns = 0

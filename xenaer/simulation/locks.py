@@ -40,6 +40,9 @@ class LockOrder:
         self._held: dict[Task, list[str]] = {}
         self.pairs: dict[tuple[str, str], str] = {}
 
+    def waiting(self, task: Task, lock: str) -> None:
+        """See ``kernel.LockWatch``: who waits for what is in ``deadlocks``."""
+
     def taken(self, task: Task, lock: str) -> None:
         """See ``kernel.LockWatch``."""
         held, new = self._held.setdefault(task, []), kind(lock)

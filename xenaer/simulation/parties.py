@@ -13,6 +13,7 @@ from xenaer.simulation.world import World, party_of
 FORK_NS = 4_000_000  # start of a guest's process
 DEATH_NS = 700_000  # SIGKILL to pidfd
 CRASH = 3
+LOST = 3  # exit status of a party that has lost one which it cannot live without
 SIGKILL = 9
 
 
@@ -75,6 +76,7 @@ class SimGuest:
         link = system.connect_hypervisor(f"{name}.{domid}")
         self.endpoints.links.append(link)
         self.domu = system.domu_of(name)(self.kernel, link, self.endpoints, SimMachine(self), token)
+        self.domu.rpc.on_close = self._lost
 
     def freeze(self, *, on: bool) -> None:
         """Stop the guest where it is, or let it go on: neither its tasks nor its interrupts run meanwhile."""
@@ -91,6 +93,16 @@ class SimGuest:
         """Stop the guest where it is for good; only its end is left."""
         self.freeze(on=True)
         self.halted = True
+
+    def _lost(self, reason: str) -> None:
+        """The hypervisor stub is gone, or has cut this guest off: the process ends by itself."""
+        self.kernel.trace("party.lost", "hypervisor", reason)
+        self.system.world.at(self.system.world.now(), self._leave)
+
+    def _leave(self) -> None:
+        if not self.ended:
+            self.kernel.trace("party.end", self.kernel.name, LOST)
+            self.end(LOST << 8)
 
     def end(self, status: int) -> None:
         """The process is gone; its parent hears of it a moment later."""
@@ -141,6 +153,7 @@ class SimParts:
         self.accept: Callable[[SimLink], None] = lambda link: None
         self.domu_of: Callable[[str], type[DomU]] = lambda name: DomU  # a scenario may have guests without manners
         self.guests: dict[str, SimGuest] = {}  # the last incarnation of each
+        self._every: dict[str, Callable[[Kernel], None]] = {}  # what is done to each kernel, also to later ones
         self._pid = 1000
 
     def make_kernel(self, name: str, *, panic_on_oops: bool = True) -> Kernel:
@@ -148,7 +161,17 @@ class SimParts:
         kernel = Kernel(name, self.world, MemoryJournal(name, self.records), panic_on_oops=panic_on_oops)
         self.world.adopt(kernel)
         self.kernels.append(kernel)
+        for prepare in self._every.values():
+            prepare(kernel)
         return kernel
+
+    def each_kernel(self, name: str, prepare: Callable[[Kernel], None] | None) -> None:
+        """Do something to every kernel, now and when one is made; None ends what ``name`` began."""
+        self._every.pop(name, None)
+        if prepare is not None:
+            self._every[name] = prepare
+            for kernel in self.kernels:
+                prepare(kernel)
 
     def connect_hypervisor(self, name: str) -> SimLink:
         """A connection of a party to the stub."""

@@ -247,7 +247,7 @@ def test_every_record_has_its_declared_fields() -> None:
     rig.world.do(call_handler(driver, Phase.ERROR_DETECTED, FROZEN))
     rig.world.do(driver.remove())
     seen = {record[2] for record in rig.world.journal.records if record[2].startswith("driver.")}
-    assert seen == {"driver.probe", "driver.workload", "driver.callback", "driver.remove"}
+    assert seen == {"driver.probe", "driver.workload", "driver.call", "driver.callback", "driver.remove"}
     for record in rig.world.journal.records:
         if record[2] in LABELS:
             assert record[3] == "0000:00:00.0"
