@@ -133,7 +133,7 @@ class Facts:
     """Everything that the journal of one case says. Lists are in the order of the journal.
 
     ``errors``: (at, function, severity, unmasked status) as the core logged them. ``resets``: (at, subject, method,
-    errno, functions hit). ``kills``: (at, function, guest) of pciback's reports. ``pending``: injected and not yet
+    errno, functions hit). ``kills``: (at, function, incarnation, recovery) of pciback's reports. ``pending``: injected and not yet
     processed (correctable, uncorrectable); ``told``: functions whose error a root port was told of while it was
     pending; ``unrecovered``: logged, and no recovery began. ``targets``: functions, guests that a fault was aimed at.
     """
@@ -190,7 +190,7 @@ class Facts:
         self.leaving: set[str] = set()
         self.operated: set[str] = set()  # functions and guests that an operator's command was about
         # guests
-        self.kills: list[tuple[int, str, str]] = []
+        self.kills: list[tuple[int, str, Life | None, Recovery | None]] = []
         self.lives: dict[str, list[Life]] = {name: [Life(name, domid, NEVER)] for name, domid in state.alive.items()}
         self.callbacks: list[tuple[str, str, str]] = []  # guest, its device, phase
         self.drivers: list[tuple[str, str, str, str]] = []  # guest, its device, probe or remove, driver

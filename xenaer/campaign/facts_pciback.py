@@ -58,8 +58,8 @@ def _answer(facts: Facts, party: str, r: Any) -> None:
 
 def _kill(facts: Facts, party: str, r: Any) -> None:
     guest = facts.guest_of(r[3])
-    facts.kills.append((facts.at, r[3], guest))
     life = facts.life(guest)
+    facts.kills.append((facts.at, r[3], life, facts.recovery_of(r[3])))
     if life is not None and life.asked_to_kill == NEVER:
         life.asked_to_kill = facts.at
 
