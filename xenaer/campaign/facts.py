@@ -19,7 +19,9 @@ class Recovery:
     ``lost`` are functions that did not come back from a reset, with the reason.
     """
 
-    __slots__ = ("at", "begun_ns", "done", "frozen", "hit", "lost", "ms", "number", "source", "verdicts", "votes")
+    __slots__ = (
+        "at", "begun_ns", "done", "frozen", "hit", "lost", "ms", "number", "source", "task", "verdicts", "votes",
+    )  # fmt: skip
 
     def __init__(self, at: int, begun_ns: int, source: str, frozen: bool, number: int) -> None:
         self.at = at
@@ -27,6 +29,7 @@ class Recovery:
         self.source = source
         self.frozen = frozen
         self.number = number  # of the round within its incident, from 1
+        self.task = ""
         self.done = NEVER
         self.ms = 0.0
         self.verdicts: dict[str, str] = {}
@@ -130,7 +133,7 @@ class Facts:
     """Everything that the journal of one case says. Lists are in the order of the journal.
 
     ``errors``: (at, function, severity, unmasked status) as the core logged them. ``resets``: (at, subject, method,
-    errno, functions hit). ``kills``: (at, function, guest) of pciback's reports. ``pending``: injected and not yet
+    errno, functions hit). ``kills``: (at, function, incarnation, recovery) of pciback's reports. ``pending``: injected and not yet
     processed (correctable, uncorrectable); ``told``: functions whose error a root port was told of while it was
     pending; ``unrecovered``: logged, and no recovery began. ``targets``: functions, guests that a fault was aimed at.
     """
@@ -144,6 +147,7 @@ class Facts:
         self.labels: set[str] = set()
         self.levels = [0] * 8  # kernel log lines by level
         self.rows: set[str] = set()  # rows of pciback's tables whose log line was seen
+        self.said: dict[str, str] = {}  # function -> the last of these rows about it
         self.frontend_states: set[str] = set()
         self.oopses: list[tuple[str, str, str]] = []  # party, task, text
         self.party_lost: list[tuple[str, str]] = []
@@ -186,7 +190,7 @@ class Facts:
         self.leaving: set[str] = set()
         self.operated: set[str] = set()  # functions and guests that an operator's command was about
         # guests
-        self.kills: list[tuple[int, str, str]] = []
+        self.kills: list[tuple[int, str, Life | None, Recovery | None]] = []
         self.lives: dict[str, list[Life]] = {name: [Life(name, domid, NEVER)] for name, domid in state.alive.items()}
         self.callbacks: list[tuple[str, str, str]] = []  # guest, its device, phase
         self.drivers: list[tuple[str, str, str, str]] = []  # guest, its device, probe or remove, driver

@@ -16,6 +16,7 @@ from xenaer.campaign.ground import BUSES
 
 MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
 CORRECTABLE = "CORRECTABLE"
+PART_OF_RECOVERY = "recovery of "  # tasks of groups, in hardened
 
 
 # -- errors ------------------------------------------------------------------------------------------
@@ -99,11 +100,14 @@ def _reset(facts: Facts, party: str, r: Any) -> None:
     hit = facts.ground.hit_by(subject, method)
     facts.resets.append((facts.at, subject, method, rc, hit))
     for bdf in hit:
-        _was_reset(facts, bdf, method, rc)
+        _was_reset(facts, r[1], bdf, method, rc)
 
 
-def _was_reset(facts: Facts, bdf: str, method: str, rc: int) -> None:
-    """After a reset that failed an FLR proves nothing: from a dead function dom0 reads that it is ready at once."""
+def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
+    """After a reset that failed an FLR proves nothing: from a dead function dom0 reads that it is ready at once.
+
+    A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it.
+    """
     if rc:
         facts.broken.add(bdf)
     elif method in BUSES:
@@ -114,7 +118,7 @@ def _was_reset(facts: Facts, bdf: str, method: str, rc: int) -> None:
         facts.good_resets.setdefault(bdf, []).append(facts.at)
         facts.used[bdf] = False
     recovery = facts.recovery_of(bdf)
-    if recovery is not None:
+    if recovery is not None and (task == recovery.task or task.startswith(PART_OF_RECOVERY)):
         recovery.hit.add(bdf)
         if rc:
             recovery.lost[bdf] = f"{method} reset failed ({rc})"

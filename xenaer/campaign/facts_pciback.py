@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dom0_pciback.pciback.profile import BYSTANDER_ROWS, HARDENED_ROWS, LINUX_ROWS
+from protocol.ers import Phase
 from protocol.ids import Sbdf
 from xenaer.campaign.facts import NEVER, Facts, Question
 
 MS = 1_000_000
 PERMITTED = frozenset({"mmio_enabled", "slot_reset", "resume"})  # phases from which on a driver may use its device
+PREFIX = "pciback "
 FRONTEND = "fe state changed "
 BY_PCIBACK = "xen_pciback: "
 
@@ -19,7 +21,7 @@ def _rows_by_text() -> dict[str, str]:
     """Log line of pciback -> label of its row: how rows that ask nobody are recognised."""
     rows = (*HARDENED_ROWS, *LINUX_ROWS, *BYSTANDER_ROWS)
     lines = ((line[1], row.label) for row in rows for line in (row.log, row.first_log) if line is not None)
-    return {text: label for text, label in lines if "{" not in text}
+    return {text.format(phase=phase): label for text, label in lines for phase in Phase}
 
 
 ROW_OF_TEXT = _rows_by_text()
@@ -56,8 +58,8 @@ def _answer(facts: Facts, party: str, r: Any) -> None:
 
 def _kill(facts: Facts, party: str, r: Any) -> None:
     guest = facts.guest_of(r[3])
-    facts.kills.append((facts.at, r[3], guest))
     life = facts.life(guest)
+    facts.kills.append((facts.at, r[3], life, facts.recovery_of(r[3])))
     if life is not None and life.asked_to_kill == NEVER:
         life.asked_to_kill = facts.at
 
@@ -87,10 +89,12 @@ def _disconnect(facts: Facts, party: str, r: Any) -> None:
 def _printk(facts: Facts, party: str, r: Any) -> None:
     text = r[5]
     facts.levels[r[4] & 7] += 1
-    if text.startswith("pciback "):
-        row = ROW_OF_TEXT.get(text[text.find(BY_PCIBACK) + len(BY_PCIBACK) :])
+    if text.startswith(PREFIX):
+        device, _, said = text.partition(BY_PCIBACK)
+        row = ROW_OF_TEXT.get(said)
         if row is not None:
             facts.rows.add(row)
+            facts.said[device[len(PREFIX) : -2]] = row
     elif text.startswith("xen-pciback ") and FRONTEND in text:
         facts.frontend_states.add(text.rpartition(" ")[2])
 

@@ -19,6 +19,7 @@ def _begin(facts: Facts, party: str, r: Any) -> None:
     if old is not None:
         old.done = facts.at  # cut short: this round takes over
     recovery = Recovery(facts.at, r[0], source, frozen, facts.round_of.pop(source, 1))
+    recovery.task = r[1]
     facts.recoveries.append(recovery)
     facts.active[port] = recovery
     facts.steps.append((r[1], "frozen" if frozen else "normal"))
@@ -65,21 +66,36 @@ def _vote(facts: Facts, party: str, r: Any) -> None:
         facts.silences.append(Silence(facts.at, bdf, guest, why, facts.life(guest), recovery))
 
 
+# What pciback's log says of a function that nobody is asked about; what it does not say follows from who has it.
+UNASKED_ROWS: dict[str, str] = {
+    "not-assigned": "nobody",
+    "unassigned": "nobody",
+    "no-code": "no-code",
+    "no-code-later": "no-code",
+    "no-code-resume": "no-code",
+    "no-page": "no-page",
+}
+
+
 def _why_unasked(facts: Facts, now: int, bdf: str, guest: str) -> str:
-    """The first word of ``SILENCES`` that fits."""
-    life, state = facts.life(guest), facts.state
-    if not guest or life is None:
+    """The word of ``SILENCES`` that fits."""
+    why = UNASKED_ROWS.get(facts.said.pop(bdf, ""), "")
+    if not guest or why == "nobody":
         return "nobody"
     if bdf in facts.leaving:
         return "leaving"
-    if life.ending() or life.asked_to_kill != NEVER:
-        return "ended"
-    if guest in state.connected:
-        return "no-code"
+    if why == "no-page":
+        return _why_no_page(facts, now, bdf, guest)
+    life = facts.life(guest)
+    ended = life is not None and (life.ending() or life.asked_to_kill != NEVER)
+    return why or ("ended" if ended else "leaving")
+
+
+def _why_no_page(facts: Facts, now: int, bdf: str, guest: str) -> str:
     spec = facts.ground.guests.get(guest)
     if spec is not None and (spec.type != "pv" or not spec.front):
         return "no-frontend"
-    since = state.exported.get(bdf, ("", NEVER))[1]
+    since = facts.state.exported.get(bdf, ("", NEVER))[1]
     return "young" if since != NEVER and now - since < facts.ground.grace_ns else "closed"
 
 

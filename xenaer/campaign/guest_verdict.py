@@ -103,7 +103,7 @@ def _lives_on(facts: Facts, life: Life) -> bool:
     if ending == "":
         return True
     last = max((recovery.done for recovery in facts.recoveries), default=NEVER)
-    return ending == "ended" and life.asked_to_kill == NEVER and life.end_begun() > last
+    return ending == "ended" and life.end_begun() > last
 
 
 def _recovered(facts: Facts, name: str, questions: list[Question]) -> bool:

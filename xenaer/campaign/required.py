@@ -19,6 +19,7 @@ GOES_ON: dict[str, frozenset[int]] = {
     MMIO_ENABLED: frozenset({ErsResult.NEED_RESET, ErsResult.RECOVERED}),
     SLOT_RESET: frozenset({ErsResult.RECOVERED}),
 }
+ANYTHING: frozenset[int] = frozenset()  # a phase whose answer decides nothing
 ROUNDS_MAX = 3
 
 
@@ -32,10 +33,11 @@ class Required(NamedTuple):
 
 
 class QuestionRow(NamedTuple):
-    """One way to fail a phase. ``text`` is filled with the fields of the question."""
+    """One way to fail a phase: how the question ended, and what else must be true. ``text`` is filled in."""
 
     label: str
     rule: str
+    situation: str
     fails: Callable[[Facts, Question], bool]
     text: str
 
@@ -48,45 +50,32 @@ def at_fault(facts: Facts, bdf: str, recovery: Recovery | None) -> bool:
     return recovery.frozen or recovery.source == bdf or recovery.source in ports or bdf in recovery.hit
 
 
-def _votes(question: Question) -> bool:
+def _votes(facts: Facts, q: Question) -> bool:
     """The answer counts: resume has none of its own, and nobody looks at what a lost device's driver says."""
-    return question.phase != RESUME and question.state != PERM_FAILURE
+    return q.phase != RESUME and q.state != PERM_FAILURE
 
 
-def _mute(facts: Facts, q: Question) -> bool:
-    return q.situation == "timeout" and q.state != PERM_FAILURE
-
-
-def _invalid(facts: Facts, q: Question) -> bool:
-    return q.situation == "answer-invalid" and _votes(q)
-
-
-def _gave_up(facts: Facts, q: Question) -> bool:
-    return q.situation == "answer-disconnect" and _votes(q)
+def _not_lost(facts: Facts, q: Question) -> bool:
+    return q.state != PERM_FAILURE
 
 
 def _no_handler(facts: Facts, q: Question) -> bool:
-    return q.situation == "answer-none" and _votes(q) and at_fault(facts, q.bdf, q.recovery)
+    return _votes(facts, q) and at_fault(facts, q.bdf, q.recovery)
 
 
 def _dragged_along(facts: Facts, q: Question) -> bool:
     """A bystander without handlers whose guest asks for a reset of the whole bus (H20)."""
-    if q.situation != "answer-none" or not _votes(q):
-        return False
-    return any(
+    return _votes(facts, q) and any(
         other.life is q.life and other.recovery is q.recovery and other.answer == ErsResult.NEED_RESET
         for other in facts.questions
         if other.situation == "answer-valid" and other.bdf in facts.ground.group.get(q.bdf, ())
     )
 
 
-def _closed(facts: Facts, q: Question) -> bool:
-    return q.situation == "no-shared-page" and q.state != PERM_FAILURE
-
-
 def _cannot_go_on(facts: Facts, q: Question) -> bool:
-    allowed = GOES_ON.get(q.phase)
-    if allowed is None or q.situation != "answer-valid" or not _votes(q) or q.answer in allowed:
+    """Neither the answer nor what the votes of its group merged to lets the recovery go on."""
+    allowed = GOES_ON.get(q.phase, ANYTHING)
+    if q.answer in allowed or allowed is ANYTHING or q.state == PERM_FAILURE:
         return False
     merged = q.recovery.votes.get(q.bdf) if q.recovery is not None else None
     return merged is None or merged[0] != q.phase or merged[1] not in {result_name(result) for result in allowed}
@@ -94,16 +83,20 @@ def _cannot_go_on(facts: Facts, q: Question) -> bool:
 
 # fmt: off
 QUESTION_ROWS: tuple[QuestionRow, ...] = (
-    #            label            rule           condition        what the sentence says
-    QuestionRow("mute",           "H3",          _mute,           "did not answer {phase} for {bdf} in time"),
-    QuestionRow("invalid-answer", "H8",          _invalid,        "answered {phase} for {bdf} with {answer}, which is no vote"),  # noqa: E501
-    QuestionRow("gave-up",        "H15",         _gave_up,        "gave {bdf} up in {phase} (DISCONNECT)"),
-    QuestionRow("no-handler",     "H15, FE-20",  _no_handler,     "has no handler for {bdf} ({phase} answered NONE)"),
-    QuestionRow("dragged-along",  "H20",         _dragged_along,  "has no handler for {bdf}, whose bus it asked to be reset"),  # noqa: E501
-    QuestionRow("closed",         "X33",         _closed,         "closed its channel while it was asked {phase} for {bdf}"),  # noqa: E501
-    QuestionRow("failed-phase",   "T4",          _cannot_go_on,   "answered {phase} for {bdf} with {answer}, which does not go on"),  # noqa: E501
+    #            label            rule           the question ended  and               what the sentence says
+    QuestionRow("mute",           "H3",          "timeout",           _not_lost,       "did not answer {phase} for {bdf} in time"),  # noqa: E501
+    QuestionRow("invalid-answer", "H8",          "answer-invalid",    _votes,          "answered {phase} for {bdf} with {answer}, which is no vote"),  # noqa: E501
+    QuestionRow("gave-up",        "H15",         "answer-disconnect", _votes,          "gave {bdf} up in {phase} (DISCONNECT)"),  # noqa: E501
+    QuestionRow("no-handler",     "H15, FE-20",  "answer-none",       _no_handler,     "has no handler for {bdf} ({phase} answered NONE)"),  # noqa: E501
+    QuestionRow("dragged-along",  "H20",         "answer-none",       _dragged_along,  "has no handler for {bdf}, whose bus it asked to be reset"),  # noqa: E501
+    QuestionRow("closed",         "X33",         "no-shared-page",    _not_lost,       "closed its channel while it was asked {phase} for {bdf}"),  # noqa: E501
+    QuestionRow("failed-phase",   "T4",          "answer-valid",      _cannot_go_on,   "answered {phase} for {bdf} with {answer}, which does not go on"),  # noqa: E501
 )
 # fmt: on
+BY_SITUATION: dict[str, list[QuestionRow]] = {
+    situation: [row for row in QUESTION_ROWS if row.situation == situation]
+    for situation in dict.fromkeys(row.situation for row in QUESTION_ROWS)
+}
 
 # Why a guest that was not asked had to die for a function at fault; other silences are no reason.
 SILENCE_ROWS: dict[str, tuple[str, str]] = {
@@ -124,7 +117,7 @@ def _by_question(facts: Facts, life: Life) -> Required | None:
     for q in facts.questions:
         if q.life is not life or q.done == NEVER or q.leaving:
             continue
-        for row in QUESTION_ROWS:
+        for row in BY_SITUATION.get(q.situation, ()):
             if row.fails(facts, q):
                 text = row.text.format(phase=q.phase, bdf=q.bdf, answer=result_name(q.answer))
                 return Required(row.label, row.rule, text, q.done)

@@ -19,8 +19,6 @@ from xenaer.campaign.facts import NEVER, Facts
 from xenaer.campaign.guest_verdict import GuestOutcome, GuestVerdict, guest_verdicts, useless
 from xenaer.campaign.proof import effect_of
 
-SHOWN = 5
-
 
 class Case:
     """A case, looked at from every side that the table asks for.
@@ -30,7 +28,7 @@ class Case:
 
     __slots__ = ("after", "blamed", "facts", "faults", "guests", "lost")
 
-    def __init__(self, facts: Facts, after: Afterwards) -> None:
+    def __init__(self, facts: Facts, after: Afterwards = NOTHING_LOOKED_UP) -> None:
         self.facts = facts
         self.after = after
         self.guests = guest_verdicts(facts, after)
@@ -274,9 +272,9 @@ class Verdict:
     phases: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide(facts: Facts, after: Afterwards = NOTHING_LOOKED_UP) -> Verdict:
+def decide(case: Case) -> Verdict:
     """Exactly one outcome for every journal, whatever is in it; never raises."""
-    case = Case(facts, after)
+    facts, after = case.facts, case.after
     row, text = next((row, text) for row in ROWS if (text := row.says(case)))
     guests = {name: str(found.row.outcome) for name, found in case.guests.items()}
     return Verdict(row.outcome, row.label, text, guests, effect_of(facts, after), durations(facts))
