@@ -212,7 +212,7 @@ def _explain(document: Document, model: type[BaseModel], item: Any) -> str:
         text = f"unknown key; {closest(place[-1], _allowed_keys(model, place[:-1]))}"
     elif kind == "missing":
         return document.problem(place[:-1], f"key {place[-1]!r} is missing")
-    elif kind == "literal_error":
+    elif kind in ("literal_error", "enum"):
         words = re.findall(r"'([^']*)'", context["expected"])
         text = f"{value!r} is not allowed; {closest(value, words)}"
     elif kind == "value_error":

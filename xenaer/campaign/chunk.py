@@ -53,7 +53,7 @@ def player_for(payload: bytes) -> Player:
     player = _players.get(digest)
     if player is None:
         close_players()
-        assignment: Assignment = pickle.loads(payload)  # noqa: S301 - of the runner that started this worker
+        assignment: Assignment = pickle.loads(payload)
         player = _players[digest] = make_player(assignment.campaign, assignment.world)
     return player
 
@@ -74,5 +74,3 @@ def close_players() -> None:
     """End what the players of this process keep running."""
     while _players:
         _players.popitem()[1].close()
-
-

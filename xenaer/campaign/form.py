@@ -19,6 +19,7 @@ TEMPLATE: dict[str, Any] = {"x-template": True}  # ``xenaer.schema`` allows $nam
 POINT = "point"  # the axis of ``exhaustive`` that holds program points
 CASES_MAX = 100_000_000
 Count = Annotated[int, Field(ge=1, le=CASES_MAX)]
+OutcomeWord = Annotated[Outcome, Field(strict=False)]
 World = Literal["simulated", "processes", "both"]
 
 
@@ -83,7 +84,7 @@ class ExhaustiveForm(ExploreBase):
 class UntilForm(Form):
     """Stop when the interval of an outcome's rate is narrow enough."""
 
-    outcome: Outcome
+    outcome: OutcomeWord
     margin: float = Field(gt=0, lt=0.5, description="half the width of its 95 % interval")
 
 
@@ -144,7 +145,7 @@ class CounterForm(Form):
 class RateForm(Form):
     """How often an outcome may occur; the bound of the 95 % interval that is worse for it is what counts."""
 
-    outcome: Outcome
+    outcome: OutcomeWord
     at_least: float | None = Field(None, ge=0, le=1)
     at_most: float | None = Field(None, ge=0, le=1)
 
@@ -153,8 +154,8 @@ class ExpectationForm(Form):
     """Something that must be true of every case that ``where`` selects (default: of all)."""
 
     where: dict[Name, Any] = Field(default_factory=dict, description="axis to value, or list of values")
-    outcomes: list[Outcome] | None = Field(None, min_length=1, description="the only outcomes allowed")
-    never: list[Outcome] | None = Field(None, min_length=1)
+    outcomes: list[OutcomeWord] | None = Field(None, min_length=1, description="the only outcomes allowed")
+    never: list[OutcomeWord] | None = Field(None, min_length=1)
     guests: dict[Name, list[str]] = Field(default_factory=dict, description="outcomes allowed for each guest")
     within_ms: dict[str, float] = Field(default_factory=dict, description="time budget by phase; also total")
     log: list[LogForm] = Field(default_factory=list, description="lines that must appear")

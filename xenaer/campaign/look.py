@@ -13,7 +13,8 @@ from xenaer.campaign.ground import State
 from xenaer.campaign.judge import config_state, letters_state
 from xenaer.simulation.system import SimError, SimSystem
 
-WORDS = {Severity.CORRECTABLE: "COR", Severity.NONFATAL: "NONFATAL", Severity.FATAL: "FATAL"}
+REST_MS = 1.0  # the last doorbells of the traffic are still on their way
+WORDS = {Severity.CORRECTABLE: "CORRECTABLE", Severity.NONFATAL: "NONFATAL", Severity.FATAL: "FATAL"}
 
 
 def look(system: SimSystem, state: State, units: int, images: Mapping[str, bytes]) -> Afterwards:
@@ -26,6 +27,7 @@ def look(system: SimSystem, state: State, units: int, images: Mapping[str, bytes
     guests |= {domain.name: letters_state(state_letters(domain.life, domain.reason)) for domain in machine.domains}
     running = [name for name, found in guests.items() if found == "running"]
     workload = {key: work for name in running for key, work in _traffic(system, state, name, units)} if units else {}
+    system.advance(REST_MS)
     return Afterwards(
         guests=guests,
         workload=workload,

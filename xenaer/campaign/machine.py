@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from dom0_pciback.pciback.backend import XenPcibkDevice
+from kernel_stub.faulty_link import FaultyLink
 from protocol.topology import HostSpec
+from xenaer.campaign.facts_read import state_after
+from xenaer.campaign.ground import Ground
 from xenaer.campaign.play import Runner
 from xenaer.campaign.script import Script
 from xenaer.simulation.image import (
@@ -21,6 +25,7 @@ from xenaer.simulation.image import (
     restore_device,
     restore_function,
 )
+from xenaer.simulation.parties import SimGuest
 from xenaer.simulation.system import SimSystem
 
 REST_MS = 400_000.0  # after boot and set-up; the longest wait of all is that for a mute guest (H25)
@@ -45,6 +50,9 @@ class SimMachine:
         self._devices = [device_image(dev) for dev in dom0.core.devices.values()]
         self._models = [ObjectImage(model) for model in dom0.bus.models.values()]
         self._guests = [GuestImage(guest.domu) for guest in self.system.parts.guests.values() if not guest.ended]
+        self.images = {str(image.function.sbdf): image.data for image in self._functions}
+        self.ground = Ground(setup.host)
+        self.state = state_after(self.ground, self.system.raw_records())
         self._rest = self._state()
         self.begin_ns = 0
 
@@ -75,9 +83,9 @@ class SimMachine:
         self.begin_ns = world.now()
 
     @property
-    def at_rest(self) -> bool:
-        """Nothing is left of the last case but what ``begin`` puts back."""
-        return self._state() == self._rest
+    def reusable(self) -> bool:
+        """Nothing is left of the last case but what ``begin`` puts back, and nobody keeps what it cannot put back."""
+        return not any(guest.opaque for guest in self._guests) and self._state() == self._rest
 
     def _state(self) -> Hashable:
         system = self.system
@@ -88,8 +96,21 @@ class SimMachine:
             machine.store.tree.generation,
             tuple((domain.domid, domain.life) for domain in machine.domains),
             tuple((kernel.name, frozenset(kernel.tasks)) for kernel in kernels),
-            tuple((f.sbdf, f.accessible()) for f in dom0.hierarchy.functions.values()),
+            tuple((f.sbdf, f.accessible(), f.dead, f.reset_fault) for f in dom0.hierarchy.functions.values()),
             tuple((d.name, d.driver, d.error_state) for d in dom0.core.devices.values()),
             tuple((psdev.domid, psdev.faulty) for psdev in dom0.pciback.slots.values()),
+            tuple((domid, _plain_link(pdev)) for domid, pdev in dom0.pciback.guests.items()),
+            tuple((name, g.ended, g.halted, _armed(g)) for name, g in system.parts.guests.items()),
             system.world.quiet,
         )
+
+
+def _plain_link(pdev: XenPcibkDevice) -> bool:
+    """No message of this guest is tampered with."""
+    return pdev.channel is None or not isinstance(pdev.channel.link, FaultyLink)
+
+
+def _armed(guest: SimGuest) -> int:
+    """How many times a driver of this guest is still to misbehave."""
+    front = guest.domu.pcifront
+    return 0 if front is None else len(front.faults.armed)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from xenaer.campaign import heartbeat
+from xenaer.campaign.always import broken as broken_invariants
 from xenaer.campaign.build import REFERENCE, Builder, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Outcome, Task
 from xenaer.campaign.exhaustive import POINTS
 from xenaer.campaign.expectations import Ending, unmet
 from xenaer.campaign.facts_read import read
+from xenaer.campaign.journal_hash import digest, packed
 from xenaer.campaign.look import look
 from xenaer.campaign.machine import SetupError, SimMachine
 from xenaer.campaign.play import Runner
 from xenaer.campaign.played import Played, broken, failed_steps, result_of, verified
+from xenaer.campaign.verdict import Case as Seen
 from xenaer.campaign.verdict import decide
 from xenaer.journal import Entry, entry
-from xenaer.simulation.explore import NOTHING, Pick, explore
+from xenaer.simulation.explore import Pick, explore
 
 MACHINES_MAX = 6  # booted at the same time
 WINDOW_NS = 100_000  # in other orders a message may be late by as much, which is several messages
@@ -87,7 +91,7 @@ class SimulatedPlayer:
         return found
 
     def _compared(self, case: Case, first: Played) -> Played:
-        """The first run again, on a machine booted for it; a difference is the harness's fault, or a driver's memory."""
+        """The first run again, on a machine booted for it; a difference is a harness error."""
         order = first.feedback.get(ORDER)
         second = self._one(case, pick=_along(order) if order else None, fresh=True)
         if second.digest == first.digest:
@@ -97,7 +101,7 @@ class SimulatedPlayer:
             "something outlives a case, for example a driver that keeps state in its module"
         )
         first.problems.insert(0, text)
-        first.verdict = first.verdict.replaced(Outcome.HARNESS_ERROR, text)
+        first.verdict = replace(first.verdict, outcome=Outcome.HARNESS_ERROR, label="harness", text=text)
         return first
 
     # -- one run -----------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ class SimulatedPlayer:
         system.world.pick, system.world.window = pick, WINDOW_NS
         try:
             runner.run()
-            runner.settle(self.campaign.form.settle_s * 1000)
+            system.advance(self.campaign.form.settle_s * 1000)
         finally:
             system.world.pick = None
         return self._judged(case, machine, runner)
@@ -120,17 +124,18 @@ class SimulatedPlayer:
         after = look(system, during.state, form.workload, machine.images)
         records = system.raw_records()
         facts = read(machine.ground, machine.state, records)
-        verdict = decide(facts, after)
+        seen = Seen(facts, after)
+        verdict = decide(seen)
         ending = Ending(
             case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
             _lazy(lambda: [entry(party, record) for party, record in records]),
             lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
         )  # fmt: skip
-        problems = failed_steps(runner.results) + unmet(form.expect, ending)
-        journal = pack_journal(records, machine.begin_ns)
-        played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
+        problems = failed_steps(runner.results) + [text for _, text in broken_invariants(seen)] + unmet(form.expect, ending)
+        journal = packed(records)
+        played = Played(verdict, problems, digest(journal), journal, frozenset(facts.labels))
         if case.recipe.get(REFERENCE):
-            played.feedback[POINTS] = points_passed(records, self._exhaustive)
+            played.feedback[POINTS] = []
         if machine.reusable:
             self._keep(case.variant, machine)
         return played

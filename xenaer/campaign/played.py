@@ -9,17 +9,10 @@ from xenaer.campaign.afterwards import VERIFIED, Afterwards
 from xenaer.campaign.build import Case
 from xenaer.campaign.case import CaseResult, Outcome, Task
 from xenaer.campaign.play import StepResult
-from xenaer.campaign.verdict import Verdict
+from xenaer.campaign.verdict import ROWS, Verdict
 
 XL_ACTIONS = frozenset({"attach", "detach", "create", "destroy", "kill", "shutdown", "reboot", "pause", "unpause"})
-WORST = tuple(  # of several orders of a case the one that is first here is told
-    Outcome(word)
-    for word in (
-        "harness-error", "hang", "function-reset-missing", "function-reset-wrong-order", "wrong-device-blamed",
-        "neighbour-hurt", "guest-alive-though-required-dead", "lost", "guest-killed-needless", "recovered-but-dead",
-        "guest-killed-required", "recovered-after-reset", "recovered", "corrected-logged", "no-effect",
-    )  # fmt: skip
-)
+HARM = {row.label: rank for rank, row in enumerate(ROWS)}  # the table is in the order of harm
 
 
 @dataclass(slots=True)
@@ -35,8 +28,8 @@ class Played:
 
     @property
     def rank(self) -> tuple[bool, int]:
-        """Order of harm: what fails comes first, then the worse outcome."""
-        return not self.problems, WORST.index(self.verdict.outcome)
+        """Order of harm: what fails comes first, then the row of the verdict."""
+        return not self.problems, HARM[self.verdict.label]
 
 
 def result_of(case: Case, played: Played, task: Task) -> CaseResult:

@@ -87,7 +87,7 @@ def restore_device(image: DeviceImage, kernel: Kernel) -> None:
 # -- objects that keep their state in plain attributes ------------------------------------------------
 PLAIN = (int, float, str, bytes, bool, type(None), tuple, frozenset, Enum)
 CONTAINERS = (dict, list, set, deque, bytearray)
-FRAMEWORK = ("domu_pcifront.", "kernel_stub.", "protocol.", "dom0_pciback.")
+FRAMEWORK = ("domu_pcifront.", "kernel_stub.", "protocol.", "dom0_pciback.", "xenaer.simulation.")
 
 
 class ObjectImage:
