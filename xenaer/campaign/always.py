@@ -11,19 +11,20 @@ from typing import NamedTuple
 
 from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Question
 from xenaer.campaign.guest_verdict import GuestOutcome
-from xenaer.campaign.verdict import Case
+from xenaer.campaign.seen import Seen
 
 ANSWERED = "answer-"
+COUNTER_OF = {"CORRECTABLE": "COR", "NONFATAL": "NONFATAL", "FATAL": "FATAL"}  # names as in the journal, in counters
 LET_LIVE = frozenset({"ignore", "poweroff"})  # policies under which a reported guest is still there (KILL-7)
 
 
-def _frozen_device(case: Case) -> Iterator[str]:
+def _frozen_device(case: Seen) -> Iterator[str]:
     for guest, name, what in case.facts.frozen_use:
         bdf = case.facts.state.names.get((guest, name), name)
         yield f"{guest} used {bdf} while it was frozen: {what}"
 
 
-def _dead_are_silent(case: Case) -> Iterator[str]:
+def _dead_are_silent(case: Seen) -> Iterator[str]:
     for guest, what in case.facts.late_acts:
         yield f"{guest} did something after its death: {what}"
     for q in case.facts.questions:
@@ -32,7 +33,7 @@ def _dead_are_silent(case: Case) -> Iterator[str]:
             yield f"{q.guest} answered {q.phase} for {q.bdf} after its death"
 
 
-def _condemned_are_not_asked(case: Case) -> Iterator[str]:
+def _condemned_are_not_asked(case: Seen) -> Iterator[str]:
     for q in case.facts.questions:
         life = q.life
         if life is not None and NEVER < life.asked_to_kill < q.asked and not _spared(case.facts, q):
@@ -45,7 +46,7 @@ def _spared(facts: Facts, q: Question) -> bool:
     return spec is not None and spec.policy in LET_LIVE and (q.state == PERM_FAILURE or spec.policy == "ignore")
 
 
-def _reported_once(case: Case) -> Iterator[str]:
+def _reported_once(case: Seen) -> Iterator[str]:
     seen: list[tuple[object, object]] = []
     for _, _, life, recovery in case.facts.kills:
         if life is None or recovery is None:
@@ -55,21 +56,21 @@ def _reported_once(case: Case) -> Iterator[str]:
         seen.append((life, recovery))
 
 
-def _reset_before_next(case: Case) -> Iterator[str]:
+def _reset_before_next(case: Seen) -> Iterator[str]:
     yield from (fault.text for fault in case.faults)
 
 
-def _one_owner(case: Case) -> Iterator[str]:
+def _one_owner(case: Seen) -> Iterator[str]:
     for bdf, one, other in case.facts.twice_owned:
         yield f"{bdf} was given to {other} while {one} had it"
 
 
-def _counters(case: Case) -> Iterator[str]:
+def _counters(case: Seen) -> Iterator[str]:
     if case.after.counters is None:
         return
     logged: dict[tuple[str, str], int] = {}
     for _, bdf, severity, _ in case.facts.errors:
-        logged[bdf, severity] = logged.get((bdf, severity), 0) + 1
+        logged[bdf, COUNTER_OF[severity]] = logged.get((bdf, COUNTER_OF[severity]), 0) + 1
     for bdf, totals in case.after.counters.items():
         for severity, total in totals.items():
             found = logged.get((bdf, severity), 0)
@@ -77,13 +78,13 @@ def _counters(case: Case) -> Iterator[str]:
                 yield f"dom0 counted {total} errors {severity} of {bdf}, the journal has {found}"
 
 
-def _neighbours(case: Case) -> Iterator[str]:
+def _neighbours(case: Seen) -> Iterator[str]:
     for verdict in case.guests.values():
         if verdict.row.outcome is GuestOutcome.HURT:
             yield verdict.case.harmed or verdict.case.lost
 
 
-def _status_stays(case: Case) -> Iterator[str]:
+def _status_stays(case: Seen) -> Iterator[str]:
     for bdf, (cor, uncor) in case.facts.pending.items():
         device = case.after.devices.get(bdf)
         if bdf not in case.facts.told or device is None or device.left is None:
@@ -92,7 +93,7 @@ def _status_stays(case: Case) -> Iterator[str]:
             yield f"the error of {bdf} was cleared before anybody had logged it"
 
 
-def _recoveries_end(case: Case) -> Iterator[str]:
+def _recoveries_end(case: Seen) -> Iterator[str]:
     for recovery in case.facts.recoveries:
         if recovery.done == NEVER:
             yield f"the recovery of {recovery.source} never ends"
@@ -100,19 +101,19 @@ def _recoveries_end(case: Case) -> Iterator[str]:
         yield case.after.guard or "a recovery or a kill has not ended"
 
 
-def _kernels_live(case: Case) -> Iterator[str]:
+def _kernels_live(case: Seen) -> Iterator[str]:
     for party, task, text in case.facts.oopses:
         if party in ("dom0", "hypervisor"):
             yield f"{party} died of a bug in {task}: {text}"
 
 
-def _answers_fit(case: Case) -> Iterator[str]:
+def _answers_fit(case: Seen) -> Iterator[str]:
     for q in case.facts.questions:
         if q.heard and q.phase not in q.heard and q.situation.startswith(ANSWERED):
             yield f"an answer of {q.guest} to another phase was taken for {q.phase} of {q.bdf}"
 
 
-Check = Callable[[Case], Iterator[str]]
+Check = Callable[[Seen], Iterator[str]]
 
 
 class Invariant(NamedTuple):
@@ -141,7 +142,7 @@ INVARIANTS: tuple[Invariant, ...] = (
 # fmt: on
 
 
-def broken(case: Case) -> list[tuple[str, str]]:
+def broken(case: Seen) -> tuple[tuple[str, str], ...]:
     """(name, text) of everything that did not hold; each text once."""
     found = [(row.name, text) for row in INVARIANTS for text in row.check(case)]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))

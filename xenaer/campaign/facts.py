@@ -135,7 +135,7 @@ class Facts:
     ``errors``: (at, function, severity, unmasked status) as the core logged them. ``resets``: (at, subject, method,
     errno, functions hit). ``kills``: (at, function, incarnation, recovery) of pciback's reports. ``pending``: injected and not yet
     processed (correctable, uncorrectable); ``told``: functions whose error a root port was told of while it was
-    pending; ``unrecovered``: logged, and no recovery began. ``targets``: functions, guests that a fault was aimed at.
+    pending; ``unrecovered``: logged, and no recovery began. ``targets``: guests that a fault was aimed at.
     """
 
     def __init__(self, ground: Ground, state: State) -> None:
@@ -155,7 +155,10 @@ class Facts:
         self.injected: dict[str, list[int]] = {}  # function -> correctable bits, uncorrectable bits, how often
         self.touched: list[str] = []
         self.ports_told: list[str] = []  # triggered DPC, RP PIO
-        self.targets: dict[str, None] = {}
+        self.masked: dict[str, tuple[int, int]] = {}
+        self.struck: dict[str, str] = {}  # function -> what its hardware was made to do
+        self.targets: dict[str, None] = {}  # guests
+        self.driver_faults: list[tuple[str, str, str]] = []  # guest, phase, what its driver did
         self.interrupts: list[tuple[int, str, int, int]] = []
         self.overflows = 0
         self.errors: list[tuple[int, str, str, int]] = []

@@ -51,8 +51,14 @@ def _reissue(facts: Facts, party: str, r: Any) -> None:
         facts.frozen_use.append((party, r[3], "sending again"))
 
 
+def _fault(facts: Facts, party: str, r: Any) -> None:
+    facts.targets[party] = None
+    facts.driver_faults.append((party, str(r[4]), str(r[5])))
+
+
 READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "kernel.oops": oops,
+    "fault.driver": _fault,
     "driver.callback": _callback,
     "driver.probe": _driver,
     "driver.remove": _driver,

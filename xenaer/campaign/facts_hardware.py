@@ -26,7 +26,9 @@ def _inject(facts: Facts, party: str, r: Any) -> None:
     seen[0] |= cor
     seen[1] |= uncor
     seen[2] += 1
-    uncor &= ~facts.in_flight.get(bdf, 0)
+    masked = facts.masked.get(bdf, (0, 0))
+    cor &= ~masked[0]
+    uncor &= ~(facts.in_flight.get(bdf, 0) | masked[1])
     if cor or uncor:
         waiting = facts.pending.setdefault(bdf, [0, 0])
         waiting[0] |= cor
@@ -56,6 +58,20 @@ def recovery_leaves(facts: Facts, source: str) -> None:
     """It has ended: an error from here on is a new one."""
     for bdf in (source, *facts.ground.below.get(source, ())):
         facts.in_flight.pop(bdf, None)
+
+
+def _mask(facts: Facts, party: str, r: Any) -> None:
+    old = facts.masked.get(r[3], (0, 0))
+    facts.masked[r[3]] = old[0] | int(r[4]), old[1] | int(r[5])
+
+
+def _struck(facts: Facts, party: str, r: Any) -> None:
+    """A fault of the function itself: gone, back, a reset that will fail, the slot emptied."""
+    facts.struck[r[3]] = str(r[2])
+
+
+def _message(facts: Facts, party: str, r: Any) -> None:
+    facts.targets[r[3]] = None
 
 
 def _touch(facts: Facts, party: str, r: Any) -> None:
@@ -158,6 +174,12 @@ def _block(facts: Facts, party: str, r: Any) -> None:
 
 READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "hw.inject": _inject,
+    "hw.mask": _mask,
+    "hw.gone": _struck,
+    "hw.back": _struck,
+    "hw.reset_fault": _struck,
+    "hw.hotplug": _struck,
+    "fault.message": _message,
     "hw.touch": _touch,
     "hw.dpc_trigger": _port_told,
     "hw.rp_pio": _port_told,

@@ -27,10 +27,15 @@ _UNREADABLE = (IndexError, KeyError, TypeError, ValueError, AttributeError)
 def read(ground: Ground, state: State, records: Sequence[tuple[str, Record]], begin: int = 0) -> Facts:
     """What the records from ``begin`` on prove; ``state`` is how things were then, and is left as it is."""
     facts = Facts(ground, state.copy())
+    read_on(facts, records, begin)
+    return facts
+
+
+def read_on(facts: Facts, records: Sequence[tuple[str, Record]], begin: int) -> None:
+    """What the records from ``begin`` on add to ``facts``, which end there."""
     case = records[begin:] if begin else records
     add, get, guest = facts.labels.add, TABLES.get, facts_guest.READERS
-    at = 0
-    for at, item in enumerate(case):
+    for at, item in enumerate(case, facts.count):
         try:
             party, record = item
             label = record[2]
@@ -41,9 +46,7 @@ def read(ground: Ground, state: State, records: Sequence[tuple[str, Record]], be
             add(label)
         except _UNREADABLE as error:
             _damaged(facts, item, error)
-    facts.count = len(case)
-    facts.at = at + 1
-    return facts
+    facts.count += len(case)
 
 
 def state_after(ground: Ground, records: Sequence[tuple[str, Record]], state: State | None = None) -> State:

@@ -65,7 +65,7 @@ class Concern(NamedTuple):
 def concern(facts: Facts) -> Concern:
     """Derived from what was injected, touched, triggered, and from status that the core found in a function."""
     group, above = facts.ground.group, facts.ground.above
-    origins = set(facts.injected) | set(facts.ports_told)
+    origins = set(facts.injected) | set(facts.ports_told) | set(facts.struck)
     origins.update(bdf for _, bdf, _, status in facts.errors if status)
     for bdf in facts.touched:  # the function need not exist: whoever is in its slot, or the port, reports
         origins.update(other for other in above if other.rpartition(".")[0] == bdf.rpartition(".")[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import msgpack
 
@@ -14,24 +13,21 @@ from xenaer.campaign.case import HASH_BYTES
 _pack = msgpack.Packer(default=str).pack
 
 
-def case_records(records: Sequence[tuple[str, Record]], begin: int = 0) -> list[tuple[Any, ...]]:
-    """(time since the first record in ns, party, task, label, subject, fields...) of a case."""
-    case = records[begin:] if begin else records
-    start = case[0][1][0] if case else 0
-    return [(record[0] - start, party, *record[1:]) for party, record in case]
+def pack_journal(records: Sequence[tuple[str, Record]], begin_ns: int) -> bytes:
+    """The journal of a case as it is stored and hashed: (ns since ``begin_ns``, party, task, label, subject, fields...).
 
-
-def packed(records: Sequence[tuple[str, Record]], begin: int = 0) -> bytes:
-    """The journal of a case as it is stored and hashed: msgpack, enumerations as their plain values."""
-    result: bytes = _pack(case_records(records, begin))
+    In msgpack; enumerations become their plain values, what msgpack does not know becomes its text.
+    """
+    result: bytes = _pack([(record[0] - begin_ns, party, *record[1:]) for party, record in records])
     return result
 
 
-def digest(data: bytes) -> str:
+def digest_of(journal: bytes) -> str:
     """Hash of a packed journal, in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=HASH_BYTES).hexdigest()
+    return hashlib.blake2b(journal, digest_size=HASH_BYTES).hexdigest()
 
 
 def journal_hash(records: Sequence[tuple[str, Record]], begin: int = 0) -> str:
-    """The digest of the records from ``begin`` on."""
-    return digest(packed(records, begin))
+    """The digest of the records from ``begin`` on, times counted from the first of them."""
+    case = records[begin:] if begin else records
+    return digest_of(pack_journal(case, case[0][1][0] if case else 0))

@@ -18,7 +18,7 @@ def effect_of(facts: Facts, after: Afterwards) -> Effect:
         each.state != CLEAN for each in after.devices.values()
     )
     return Effect(
-        injected=bool(facts.injected or facts.touched or facts.ports_told or facts.targets or facts.operated),
+        injected=any((facts.injected, facts.touched, facts.ports_told, facts.struck, facts.targets, facts.operated)),
         device=device or root_port,
         root_port=root_port,
         core=core,

@@ -8,46 +8,22 @@ was none. ``docs/CAMPAIGNS.md`` has the same table; a test holds the two togethe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dom0_pciback.pci.ownership import owns_aer
 from xenaer.campaign.afterwards import NOTHING_LOOKED_UP, Afterwards
+from xenaer.campaign.always import broken
 from xenaer.campaign.case import Effect, Outcome
-from xenaer.campaign.ends import MISSING, WRONG_ORDER, ResetFault, reset_faults
-from xenaer.campaign.facts import NEVER, Facts
-from xenaer.campaign.guest_verdict import GuestOutcome, GuestVerdict, guest_verdicts, useless
+from xenaer.campaign.ends import MISSING, WRONG_ORDER
+from xenaer.campaign.facts import NEVER, Facts, Silence
+from xenaer.campaign.guest_verdict import GuestOutcome, useless
 from xenaer.campaign.proof import effect_of
-
-
-class Case:
-    """A case, looked at from every side that the table asks for.
-
-    ``lost`` is the first error that nobody processed, as a text; ``blamed`` a function that was taken for its source.
-    """
-
-    __slots__ = ("after", "blamed", "facts", "faults", "guests", "lost")
-
-    def __init__(self, facts: Facts, after: Afterwards = NOTHING_LOOKED_UP) -> None:
-        self.facts = facts
-        self.after = after
-        self.guests = guest_verdicts(facts, after)
-        self.faults = reset_faults(facts, after)
-        self.lost = lost_error(facts, after)
-        self.blamed = _blamed(facts) if self.lost else ""
-
-    def guest(self, outcome: GuestOutcome) -> GuestVerdict | None:
-        """The first guest with this outcome."""
-        return next((found for found in self.guests.values() if found.row.outcome is outcome), None)
-
-    def fault(self, kind: str) -> ResetFault | None:
-        """The first reset that is missing or out of order."""
-        return next((fault for fault in self.faults if fault.kind == kind), None)
+from xenaer.campaign.seen import Seen
 
 
 # -- what the rows ask -------------------------------------------------------------------------------
 # Each answers with the row's sentence, or "" if the row does not apply.
-def _harness(case: Case) -> str:
+def _harness(case: Seen) -> str:
     stub = next((f"the hypervisor stub died in {task}: {text}" for p, task, text in case.facts.oopses if p == STUB), "")
     damage = case.facts.damaged
     return case.after.problem or stub or (f"the journal is damaged: {damage[0]}" if damage else "")
@@ -56,7 +32,7 @@ def _harness(case: Case) -> str:
 STUB = "hypervisor"
 
 
-def _dom0_dies(case: Case) -> str:
+def _dom0_dies(case: Seen) -> str:
     for party, task, text in case.facts.oopses:
         if party == "dom0":
             return f"dom0 died of a bug in {task}, and with it every recovery: {text}"
@@ -64,11 +40,11 @@ def _dom0_dies(case: Case) -> str:
     return "dom0 ended; nobody recovers any more" if lost else ""
 
 
-def _guard(case: Case) -> str:
+def _guard(case: Seen) -> str:
     return f"the case did not end: {case.after.guard}" if case.after.guard else ""
 
 
-def _no_end(case: Case) -> str:
+def _no_end(case: Seen) -> str:
     for recovery in case.facts.recoveries:
         if recovery.done == NEVER:
             waiting = next((q for q in case.facts.questions if q.done == NEVER and q.recovery is recovery), None)
@@ -77,7 +53,7 @@ def _no_end(case: Case) -> str:
     return "" if case.after.ended else "a recovery or a kill has not ended"
 
 
-def _no_end_of_kill(case: Case) -> str:
+def _no_end_of_kill(case: Seen) -> str:
     for name, found in case.guests.items():
         life = found.case.killed
         if life is not None and life.done == NEVER and case.after.guests.get(name) != "absent":
@@ -85,26 +61,26 @@ def _no_end_of_kill(case: Case) -> str:
     return ""
 
 
-def _reset_missing(case: Case) -> str:
+def _reset_missing(case: Seen) -> str:
     fault = case.fault(MISSING)
     return f"{fault.text} (KILL-4.5)" if fault is not None else ""
 
 
-def _reset_order(case: Case) -> str:
+def _reset_order(case: Seen) -> str:
     fault = case.fault(WRONG_ORDER)
     return f"{fault.text} (KILL-4)" if fault is not None else ""
 
 
-def _wrong_device(case: Case) -> str:
+def _wrong_device(case: Seen) -> str:
     return f"{case.blamed} was blamed although {case.lost}" if case.blamed else ""
 
 
-def _hurt(case: Case) -> str:
+def _hurt(case: Seen) -> str:
     found = case.guest(GuestOutcome.HURT)
     return f"{found.case.harmed or found.case.lost}, although the error was not its own" if found is not None else ""
 
 
-def _alive(case: Case) -> str:
+def _alive(case: Seen) -> str:
     found = case.guest(GuestOutcome.ALIVE_THOUGH_REQUIRED_DEAD)
     if found is None or found.case.reason is None:
         return ""
@@ -113,16 +89,16 @@ def _alive(case: Case) -> str:
     return f"{name} lives on{policy}, but {reason.text}; {reason.rule} wants it killed"
 
 
-def _ignored(case: Case, name: str) -> bool:
+def _ignored(case: Seen, name: str) -> bool:
     spec = case.facts.ground.guests.get(name)
     return spec is not None and spec.policy == "ignore"
 
 
-def _lost(case: Case) -> str:
+def _lost(case: Seen) -> str:
     return case.lost
 
 
-def _needless(case: Case) -> str:
+def _needless(case: Seen) -> str:
     found = case.guest(GuestOutcome.KILLED_NEEDLESS)
     if found is None:
         return ""
@@ -136,11 +112,11 @@ def _needless(case: Case) -> str:
 VALID = "answer-valid"
 
 
-def _young(case: Case, name: str) -> list[NamedTuple]:
-    return [s for s in case.facts.silences if s.guest == name and s.why == "young"]  # type: ignore[misc]
+def _young(case: Seen, name: str) -> list[Silence]:
+    return [silence for silence in case.facts.silences if silence.guest == name and silence.why == "young"]
 
 
-def _dead(case: Case) -> str:
+def _dead(case: Seen) -> str:
     found = case.guest(GuestOutcome.RECOVERED_BUT_DEAD)
     said = "the recovery says success" if _verdicts(case) else "nobody said so"
     if found is not None:
@@ -152,14 +128,14 @@ def _dead(case: Case) -> str:
     return ""
 
 
-def _killed(case: Case) -> str:
+def _killed(case: Seen) -> str:
     found = case.guest(GuestOutcome.KILLED_REQUIRED)
     if found is None or found.case.reason is None:
         return ""
     return f"{found.case.name} was killed as it had to be: it {found.case.reason.text} ({found.case.reason.rule})"
 
 
-def _gone(case: Case) -> str:
+def _gone(case: Seen) -> str:
     found = case.guest(GuestOutcome.GONE_BY_ITSELF)
     if found is None or found.case.gone is None:
         return ""
@@ -168,7 +144,7 @@ def _gone(case: Case) -> str:
     return f"{found.case.name} {'crashed' if found.case.gone.reason else 'died'} by itself{when} (KILL-8)"
 
 
-def _failed(case: Case) -> str:
+def _failed(case: Seen) -> str:
     for recovery in case.facts.recoveries:
         for bdf, verdict in recovery.verdicts.items():
             if verdict == "failed":
@@ -176,11 +152,11 @@ def _failed(case: Case) -> str:
     return ""
 
 
-def _verdicts(case: Case) -> list[str]:
+def _verdicts(case: Seen) -> list[str]:
     return [verdict for recovery in case.facts.recoveries for verdict in recovery.verdicts.values()]
 
 
-def _after_reset(case: Case) -> str:
+def _after_reset(case: Seen) -> str:
     facts = case.facts
     for recovery in facts.recoveries:
         abandoned = [bdf for bdf, verdict in recovery.verdicts.items() if verdict == "abandoned"]
@@ -191,13 +167,13 @@ def _after_reset(case: Case) -> str:
     return ""
 
 
-def _recovered(case: Case) -> str:
+def _recovered(case: Seen) -> str:
     if not case.facts.recoveries:
         return ""
     return f"{case.facts.recoveries[0].source} recovered without a reset{_conversation(case)}"
 
 
-def _conversation(case: Case) -> str:
+def _conversation(case: Seen) -> str:
     guests = {q.guest: None for q in case.facts.questions}
     total = max((recovery.ms for recovery in case.facts.recoveries), default=0.0)
     tried = any(work.state != "not-tried" for work in case.after.workload.values())
@@ -205,14 +181,14 @@ def _conversation(case: Case) -> str:
     return f"{who}, {total:.1f} ms{'' if tried else ', no workload was tried'}"
 
 
-def _corrected(case: Case) -> str:
+def _corrected(case: Seen) -> str:
     if not case.facts.errors:
         return ""
     _, bdf, severity, status = case.facts.errors[0]
     return f"{severity.lower()} error {status:08x} of {bdf} was logged, {len(case.facts.errors)} in all; nobody was asked"
 
 
-def _nothing(case: Case) -> str:
+def _nothing(case: Seen) -> str:
     facts = case.facts
     if facts.pending:
         bdf = next(iter(facts.pending))
@@ -225,7 +201,7 @@ class Row(NamedTuple):
     """One way for a case to end. ``says`` answers with a sentence if the row applies, with "" if not."""
 
     label: str
-    says: Callable[[Case], str]
+    says: Callable[[Seen], str]
     outcome: Outcome
     when: str
 
@@ -261,7 +237,8 @@ class Verdict:
     """The verdict of a case. ``label`` is the row that decided, ``guests`` the outcome of each guest.
 
     ``phases`` are milliseconds: the longest question of each phase, ``reset`` of the link, ``kill`` from the report to
-    the domain's end, ``total`` the longest round of a recovery.
+    the domain's end, ``total`` the longest round of a recovery. ``broken`` are invariants that did not hold, as
+    (name, text).
     """
 
     outcome: Outcome
@@ -270,46 +247,22 @@ class Verdict:
     guests: Mapping[str, str] = field(default_factory=dict)
     effect: Effect = field(default_factory=Effect)
     phases: Mapping[str, float] = field(default_factory=dict)
+    broken: tuple[tuple[str, str], ...] = ()
+
+    def replaced(self, outcome: Outcome, text: str) -> Verdict:
+        """The same case with another outcome, which somebody else found out."""
+        return replace(self, outcome=outcome, text=text)
 
 
-def decide(case: Case) -> Verdict:
+def decide(facts: Facts, after: Afterwards = NOTHING_LOOKED_UP) -> Verdict:
     """Exactly one outcome for every journal, whatever is in it; never raises."""
-    facts, after = case.facts, case.after
+    case = Seen(facts, after)
     row, text = next((row, text) for row in ROWS if (text := row.says(case)))
     guests = {name: str(found.row.outcome) for name, found in case.guests.items()}
-    return Verdict(row.outcome, row.label, text, guests, effect_of(facts, after), durations(facts))
+    return Verdict(row.outcome, row.label, text, guests, effect_of(facts, after), durations(facts), broken(case))
 
 
 def durations(facts: Facts) -> dict[str, float]:
     """Milliseconds by phase; ``total`` only if a recovery ended."""
     total = max((recovery.ms for recovery in facts.recoveries if recovery.done != NEVER), default=None)
     return facts.phase_ms if total is None else facts.phase_ms | {"total": total}
-
-
-# -- errors that nobody processed --------------------------------------------------------------------
-def lost_error(facts: Facts, after: Afterwards) -> str:
-    """The first error that should have been processed and was not; "" if there is none."""
-    boot = facts.ground.host.boot
-    if not owns_aer(boot) and not boot.firmware_first:
-        return ""
-    for bdf, (cor, uncor) in facts.pending.items():
-        device = after.devices.get(bdf)
-        left = device.left if device is not None and device.left is not None else (0, 0)
-        if bdf in facts.told:
-            return f"a root port was told of the error {uncor or cor:08x} of {bdf}, and nobody processed it"
-        if left[0] & cor or left[1] & uncor:
-            return f"{bdf} shows the error {uncor or cor:08x}, and nobody processed it"
-    for bdf in facts.unrecovered:
-        return f"the error of {bdf} was logged, and no recovery began"
-    return ""
-
-
-def _blamed(facts: Facts) -> str:
-    """A function that was logged or recovered although nothing had happened there, nor above or below it."""
-    above = facts.ground.above
-    origins = set(facts.injected) | set(facts.touched) | set(facts.ports_told)
-    if not facts.injected:
-        return ""
-    suspects = [bdf for _, bdf, _, _ in facts.errors] + [recovery.source for recovery in facts.recoveries]
-    excused = origins.union(*(above.get(bdf, ()) for bdf in origins))
-    return next((bdf for bdf in suspects if bdf not in excused), "")
