@@ -2,7 +2,7 @@
 
 Exit statuses: 0 it worked, 1 the system refused or a script failed, 2 the command or an input file is wrong.
 The commands are in ``cli_system`` (a running system), ``cli_sysfs`` (its sysfs tree), ``cli_script`` (scripts,
-files, processes) and ``cli_lspci`` (dumps of configuration space).
+files, processes), ``cli_campaign`` (campaigns) and ``cli_lspci`` (dumps of configuration space).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import typer
 from typer.main import get_command
 
-from xenaer import cli_conform, cli_lspci, cli_scenarios, cli_script, cli_sysfs, cli_system
+from xenaer import cli_campaign, cli_conform, cli_lspci, cli_scenarios, cli_script, cli_sysfs, cli_system
 from xenaer.cli_base import StopError
 from xenaer.control import ControlError, NoSystemError
 from xenaer.yaml_lines import InputError
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 cli_system.register(app)
 cli_script.register(app)
+cli_campaign.register(app)
 cli_sysfs.register(app)
 cli_conform.register(app)
 cli_lspci.register(app)

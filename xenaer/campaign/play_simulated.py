@@ -20,7 +20,7 @@ from xenaer.campaign.look import look
 from xenaer.campaign.machine import SetupError, SimMachine
 from xenaer.campaign.play import Runner
 from xenaer.campaign.played import Played, broken, failed_steps, result_of, verified
-from xenaer.campaign.verdict import Case as Seen
+from xenaer.campaign.verdict import Seen
 from xenaer.campaign.verdict import decide
 from xenaer.journal import Entry, entry
 from xenaer.simulation.explore import Pick, explore

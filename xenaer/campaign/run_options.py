@@ -30,6 +30,7 @@ def versions() -> dict[str, str]:
 class RunOptions(BaseModel):
     """``campaign`` is the text of the campaign file, ``campaign_path`` where it came from; ``seed`` decides all chance.
 
+    ``host_path`` is a host file instead of the campaign's, ``size`` which of its sizes; empty: as the file says.
     ``jobs`` (workers, None: one per processor), ``world`` and ``executor`` are as the run was begun.
     """
 
@@ -40,6 +41,8 @@ class RunOptions(BaseModel):
     seed: int
     campaign: str = ""
     campaign_path: str = ""
+    host_path: str = ""
+    size: str = ""
     world: str = "simulated"
     jobs: int | None = None
     executor: str = "local"

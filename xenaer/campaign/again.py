@@ -1,0 +1,180 @@
+"""One case of a run again: played to the bit as it was, or made as small as it still fails."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import yaml
+
+from xenaer.campaign.build import Builder
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.case import CaseResult, Task
+from xenaer.campaign.chunk import make_player
+from xenaer.campaign.file import load_campaign
+from xenaer.campaign.play_simulated import ORDER
+from xenaer.campaign.rows import Row, to_result
+from xenaer.campaign.run_folder import RunFolder
+from xenaer.campaign.running import campaign_of
+from xenaer.campaign.shrink import Data, as_data, shrink
+from xenaer.journal import Entry, entry, line, text_line
+from xenaer.yaml_lines import InputError
+
+SIMULATED = "simulated"
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a case came to then and now. ``exact``: its world promises the same journal."""
+
+    before: CaseResult
+    now: CaseResult
+    exact: bool
+
+    @property
+    def same(self) -> bool:
+        """The same journal to the bit; where the world cannot promise that, the same outcome."""
+        return self.before.digest == self.now.digest if self.exact else self.before.outcome == self.now.outcome
+
+    def entries(self) -> list[Entry]:
+        """Its journal, times counted from its beginning."""
+        records = msgpack.unpackb(self.now.journal or b"\x90", use_list=False)
+        return [entry(party, (time, *rest)) for time, party, *rest in records]
+
+    def journal_lines(self) -> Iterator[str]:
+        """The journal as JSON Lines."""
+        return map(line, self.entries())
+
+    def trace(self) -> Iterator[str]:
+        """The journal for people."""
+        return map(text_line, self.entries())
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        now = self.now
+        yield f"{now.case_id} {now.stratum}: {now.outcome}: {now.text}"
+        yield from (f"  {problem}" for problem in now.problems)
+        if not self.exact:
+            yield f"played by processes: the outcome is {'the same' if self.same else f'not {self.before.outcome}'}"
+        elif self.same:
+            yield f"identical: journal {now.digest}"
+        else:
+            yield f"DIFFERENT: journal {now.digest}, in the run it was {self.before.digest}"
+
+
+@dataclass(slots=True)
+class Shrunk:
+    """The smallest case, where it was written, and how many were tried."""
+
+    path: Path
+    result: CaseResult
+    tried: int
+    before: int
+    after: int
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield f"{self.result.outcome}: {self.result.text}"
+        yield from (f"  {problem}" for problem in self.result.problems)
+        yield f"{self.tried} smaller cases tried: {self.before} bytes became {self.after}"
+        yield f"{self.path} is written; play it with: xenaer campaign run {self.path}"
+
+
+def find_case(folder: RunFolder, name: str) -> Row:
+    """The case whose id begins with ``name``. Raises LookupError, RunFolderError."""
+    found = list(folder.store.rows("case_id LIKE ? || '%'", [name], 2))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise LookupError(f"{name!r} is the beginning of several case ids, {found[0].case_id} and {found[1].case_id}")
+    some = ", ".join(row.case_id for row in folder.store.rows("good = 0", [], 5)) or "none failed"
+    raise LookupError(f"no case {name!r} in {folder.path}; failed ones are: {some}")
+
+
+def replay(path: Path, name: str) -> Replayed:
+    """Play a case of the run in ``path`` again. Raises LookupError, RunFolderError, InputError."""
+    with RunFolder.read(path) as folder:
+        row, options = find_case(folder, name), folder.options
+    player = make_player(campaign_of(options), options.world)
+    try:
+        now = player.play(Task(row.number, _recipe(row), keep=True))
+    finally:
+        player.close()
+    return Replayed(to_result(row), now, options.world == SIMULATED)
+
+
+def _recipe(row: Row) -> dict[str, Any]:
+    recipe: dict[str, Any] = json.loads(row.recipe_json)
+    return recipe
+
+
+def shrink_case(path: Path, name: str, output: Path | None) -> Shrunk:
+    """Write the smallest file that fails as a case does. Raises LookupError, RunFolderError, InputError, OSError."""
+    with RunFolder.read(path) as folder:
+        row, campaign = find_case(folder, name), campaign_of(folder.options)
+    before = to_result(row)
+    if before.good:
+        raise LookupError(f"{before.case_id} did not fail: {before.outcome}")
+    target = output or Path(f"{before.case_id}.yaml")
+    case = Builder(campaign).build(row.number, _recipe(row))
+    order = (before.feedback or {}).get(ORDER, [])
+    data = as_data(campaign, case, _host_text(campaign, folder.options.host_path, target), order)
+    trial = target.with_name(f".{target.name}.trial")
+    last: list[CaseResult] = []
+
+    def fails(candidate: Data) -> bool:
+        trial.write_text(_text(candidate), encoding="utf-8")
+        result = _play_file(trial)
+        if result is None or result.good or result.outcome != before.outcome:
+            return False
+        last[:] = [result]
+        return True
+
+    try:
+        if not fails(data):
+            raise LookupError(f"{before.case_id} does not fail in the same way when it is played alone")
+        guests = [guest.name for guest in campaign.host.guests]
+        devices = [f.name or f.bdf for f in campaign.host.functions if f.kind == "endpoint"]
+        smallest, tried = shrink(data, fails, guests, devices)
+        target.write_text(_text(smallest), encoding="utf-8")
+    finally:
+        trial.unlink(missing_ok=True)
+    return Shrunk(target, last[0], tried, len(_text(data)), len(_text(smallest)))
+
+
+def _play_file(path: Path) -> CaseResult | None:
+    """The only case of a file; None if the file makes no sense."""
+    try:
+        campaign = load_campaign(path)
+    except InputError:
+        return None
+    player = make_player(campaign, SIMULATED)
+    try:
+        return player.play(Task(0, {"values": {}}, keep=True))
+    finally:
+        player.close()
+
+
+def _text(data: Data) -> str:
+    """A campaign as YAML."""
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def _host_text(campaign: Campaign, option: str, target: Path) -> Any:
+    """The host as the new file has to name it."""
+    given: Any = campaign.form.host
+    if option:
+        return _relative(Path(option), target)
+    if isinstance(given, str):
+        return _relative(campaign.path.parent / given, target)
+    return given | {"lspci": _relative(campaign.path.parent / given["lspci"], target)} if "lspci" in given else given
+
+
+def _relative(path: Path, target: Path) -> str:
+    return os.path.relpath(path.resolve(), target.resolve().parent)

@@ -1,0 +1,153 @@
+"""What the commands do: a run of a campaign, one of its cases again, the smallest case that still fails, listings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xenaer.boot import data_dir
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.chunk import pack_assignment, play_chunk
+from xenaer.campaign.conclusion import Conclusion, conclude, lines
+from xenaer.campaign.executors import open_crew
+from xenaer.campaign.explorations import make_exploration
+from xenaer.campaign.file import load_campaign
+from xenaer.campaign.form import SizeForm
+from xenaer.campaign.progress import shown
+from xenaer.campaign.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.run_options import RunOptions
+from xenaer.campaign.runner import RESULTS_JSON, CampaignRunner
+from xenaer.campaign.summary import Summary
+from xenaer.yaml_lines import InputError, closest
+
+INTERRUPTED = 130
+PRELOAD = ("xenaer.campaign.chunk", "xenaer.campaign.play_simulated")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``campaign run`` was asked for; None: as the file says."""
+
+    file: Path | None
+    seed: int | None = None
+    jobs: int | None = None
+    world: str | None = None
+    executor: str = "local"
+    size: str | None = None
+    host: Path | None = None
+    resume: Path | None = None
+    runs: Path = Path("xenaer-runs")
+
+
+@dataclass(slots=True)
+class Finished:
+    """A run that came to an end, by itself or by Ctrl-C."""
+
+    path: Path
+    summary: Summary
+    conclusion: Conclusion
+
+    @property
+    def status(self) -> int:
+        """Exit status."""
+        return self.conclusion.status if self.summary.complete else INTERRUPTED
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield from lines(self.conclusion, self.summary)
+        verdict = "interrupted" if not self.summary.complete else "passed" if not self.conclusion.status else "FAILED"
+        yield f"{self.conclusion.whole.name}: {verdict}; results in {self.path}"
+        if self.summary.failures:
+            yield f"play a case again with: xenaer campaign replay {self.summary.failures[0].case_id} --from {self.path}"
+        if not self.summary.complete:
+            yield f"go on with: xenaer campaign run --resume {self.path}"
+
+    def json_text(self) -> str:
+        """``results.json``."""
+        return (self.path / RESULTS_JSON).read_text(encoding="utf-8").rstrip()
+
+
+def run(request: Request) -> Finished:
+    """Play a campaign. Raises InputError, RunFolderError, ExecutorError."""
+    with _open(request) as folder:
+        options = folder.options
+        campaign = campaign_of(options)
+        size = campaign.form.sizes.get(options.size, SizeForm()) if options.size else SizeForm()
+        exploration = make_exploration(campaign, size)
+        payload = pack_assignment(campaign, options.world)
+        found: list[Conclusion] = []
+
+        def judge(folder: RunFolder, summary: Summary) -> dict[str, Any]:
+            found[:] = [conclude(campaign, folder, summary)]
+            return found[0].plain()
+
+        limit_s = campaign.form.case_limit_s
+        with (
+            open_crew(options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD) as crew,
+            shown(sys.stderr) as on_progress,
+        ):
+            runner = CampaignRunner(
+                exploration, play_chunk, payload, crew, folder, on_progress=on_progress, judge=judge
+            )
+            summary = runner.run()
+        return Finished(folder.path, summary, found[0])
+
+
+def _open(request: Request) -> RunFolder:
+    if request.resume is not None:
+        return RunFolder.resume(request.resume)
+    assert request.file is not None
+    campaign = load_campaign(request.file, request.host)
+    form, sizes = campaign.form, campaign.form.sizes
+    if request.size is not None and request.size not in sizes:
+        raise InputError([f"{request.file}: no size {request.size!r}; {closest(request.size, sizes)}"])
+    options = RunOptions(
+        name=form.name,
+        seed=form.seed if request.seed is None else request.seed,
+        campaign=request.file.read_text(encoding="utf-8"),
+        campaign_path=str(request.file.resolve()),
+        host_path="" if request.host is None else str(request.host.resolve()),
+        size=request.size or "",
+        world=request.world or form.world,
+        jobs=request.jobs,
+        executor=request.executor,
+    )
+    return RunFolder.create(options, request.runs)
+
+
+def campaign_of(options: RunOptions) -> Campaign:
+    """The campaign of a run. Raises InputError, RunFolderError if its file is another one now."""
+    path = Path(options.campaign_path)
+    campaign = load_campaign(path, options.host_path or None)
+    if path.read_text(encoding="utf-8") != options.campaign:
+        raise RunFolderError(f"{path} has changed since the run began; start a new run")
+    campaign.form.seed = options.seed
+    return campaign
+
+
+def listing(runs: Path) -> Iterator[str]:
+    """Shipped campaigns, then runs."""
+    yield "campaigns:"
+    for path in sorted(data_dir("campaigns").glob("*.yaml")):
+        form = load_campaign(path).form
+        kind = "steps" if form.explore is None else form.explore.kind
+        about = " ".join(form.about.split())
+        yield f"  {form.name:16} {kind:10} {about}"
+    found = sorted(path.parent for path in runs.glob("*/options.json") if not path.parent.is_symlink())
+    if found:
+        yield f"runs in {runs}:"
+    for path in found:
+        yield f"  {path.name:40} {_state(path)}"
+
+
+def _state(path: Path) -> str:
+    try:
+        data = json.loads((path / RESULTS_JSON).read_text(encoding="utf-8"))
+        verdict = "passed" if data["passed"] else "failed" if data["complete"] else "not complete"
+        return f"{verdict}, {data['cases']} cases, {data['failing']} failed"
+    except (OSError, ValueError, KeyError):
+        return "not complete; go on with --resume"
