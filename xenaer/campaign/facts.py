@@ -126,6 +126,8 @@ class Life:
         return min((at for at in first if at != NEVER), default=NEVER)
 
 
+FAULTS = ("inject", "gone", "back", "reset_fault", "hotplug", "message", "driver", "death")
+MOMENTS = ("rest", "error_detected", "mmio_enabled", "slot_reset", "resume", "reset", "recovery", "kill")
 CRASHES = frozenset({3, 4})  # SHUTDOWN_crash, SHUTDOWN_watchdog
 
 
@@ -147,7 +149,7 @@ class Facts:
         self.labels: set[str] = set()
         self.levels = [0] * 8  # kernel log lines by level
         self.rows: set[str] = set()  # rows of pciback's tables whose log line was seen
-        self.said: dict[str, str] = {}  # function -> the last of these rows about it
+        self.said: dict[str, tuple[str, ...]] = {}  # function -> rows that may have said the last such line
         self.frontend_states: set[str] = set()
         self.oopses: list[tuple[str, str, str]] = []  # party, task, text
         self.party_lost: list[tuple[str, str]] = []
@@ -159,6 +161,7 @@ class Facts:
         self.struck: dict[str, str] = {}  # function -> what its hardware was made to do
         self.targets: dict[str, None] = {}  # guests
         self.driver_faults: list[tuple[str, str, str]] = []  # guest, phase, what its driver did
+        self.strikes: set[tuple[str, str]] = set()  # kind of fault, where the recovery stood
         self.interrupts: list[tuple[int, str, int, int]] = []
         self.overflows = 0
         self.errors: list[tuple[int, str, str, int]] = []
@@ -191,6 +194,7 @@ class Facts:
         self.twice_owned: list[tuple[str, str, str]] = []
         self.faulty: dict[str, str] = {}
         self.leaving: set[str] = set()
+        self.detach_steps: set[str] = set()
         self.operated: set[str] = set()  # functions and guests that an operator's command was about
         # guests
         self.kills: list[tuple[int, str, Life | None, Recovery | None]] = []
@@ -202,6 +206,19 @@ class Facts:
         self.frozen_use: list[tuple[str, str, str]] = []
         self.late_acts: list[tuple[str, str]] = []  # guest, what it did after its death
         self.phase_ms: dict[str, float] = {}
+
+    def strikes_now(self, kind: str) -> None:
+        """A fault strikes: a word of ``FAULTS``, and one of ``MOMENTS`` for what is under way."""
+        if self.reset_begun:
+            moment = "reset"
+        elif self.open:
+            moment = next(iter(self.open.values())).phase
+        elif self.active:
+            moment = "recovery"
+        else:
+            ending = any(lives[-1].steps and lives[-1].destroyed == NEVER for lives in self.lives.values())
+            moment = "kill" if ending else "rest"
+        self.strikes.add((kind, moment))
 
     def life(self, guest: str) -> Life | None:
         """The present incarnation of a guest, or its last one."""

@@ -53,6 +53,7 @@ def _reissue(facts: Facts, party: str, r: Any) -> None:
 
 def _fault(facts: Facts, party: str, r: Any) -> None:
     facts.targets[party] = None
+    facts.strikes_now("driver")
     facts.driver_faults.append((party, str(r[4]), str(r[5])))
 
 

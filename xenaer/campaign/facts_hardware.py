@@ -22,6 +22,7 @@ PART_OF_RECOVERY = "recovery of "  # tasks of groups, in hardened
 # -- errors ------------------------------------------------------------------------------------------
 def _inject(facts: Facts, party: str, r: Any) -> None:
     bdf, cor, uncor = r[3], int(r[4]), int(r[5])
+    facts.strikes_now("inject")
     seen = facts.injected.setdefault(bdf, [0, 0, 0])
     seen[0] |= cor
     seen[1] |= uncor
@@ -67,11 +68,14 @@ def _mask(facts: Facts, party: str, r: Any) -> None:
 
 def _struck(facts: Facts, party: str, r: Any) -> None:
     """A fault of the function itself: gone, back, a reset that will fail, the slot emptied."""
-    facts.struck[r[3]] = str(r[2])
+    does = r[2].removeprefix("hw.")
+    facts.struck[r[3]] = does
+    facts.strikes_now(does)
 
 
 def _message(facts: Facts, party: str, r: Any) -> None:
     facts.targets[r[3]] = None
+    facts.strikes_now("message")
 
 
 def _touch(facts: Facts, party: str, r: Any) -> None:

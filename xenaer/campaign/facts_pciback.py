@@ -17,14 +17,17 @@ FRONTEND = "fe state changed "
 BY_PCIBACK = "xen_pciback: "
 
 
-def _rows_by_text() -> dict[str, str]:
-    """Log line of pciback -> label of its row: how rows that ask nobody are recognised."""
-    rows = (*HARDENED_ROWS, *LINUX_ROWS, *BYSTANDER_ROWS)
-    lines = ((line[1], row.label) for row in rows for line in (row.log, row.first_log) if line is not None)
-    return {text.format(phase=phase): label for text, label in lines for phase in Phase}
+def _rows_by_text() -> dict[str, tuple[str, ...]]:
+    """Log line of pciback -> labels of its rows in all tables: how rows that ask nobody are recognised."""
+    found: dict[str, dict[str, None]] = {}
+    for row in (*HARDENED_ROWS, *LINUX_ROWS, *BYSTANDER_ROWS):
+        for line in (row.log, row.first_log):
+            for phase in Phase if line is not None else ():
+                found.setdefault(line[1].format(phase=phase), {})[row.label] = None
+    return {text: tuple(labels) for text, labels in found.items()}
 
 
-ROW_OF_TEXT = _rows_by_text()
+ROWS_OF_TEXT = _rows_by_text()
 
 
 def _ask(facts: Facts, party: str, r: Any) -> None:
@@ -91,10 +94,10 @@ def _printk(facts: Facts, party: str, r: Any) -> None:
     facts.levels[r[4] & 7] += 1
     if text.startswith(PREFIX):
         device, _, said = text.partition(BY_PCIBACK)
-        row = ROW_OF_TEXT.get(said)
-        if row is not None:
-            facts.rows.add(row)
-            facts.said[device[len(PREFIX) : -2]] = row
+        rows = ROWS_OF_TEXT.get(said)
+        if rows is not None:
+            facts.rows.update(rows)
+            facts.said[device[len(PREFIX) : -2]] = rows
     elif text.startswith("xen-pciback ") and FRONTEND in text:
         facts.frontend_states.add(text.rpartition(" ")[2])
 

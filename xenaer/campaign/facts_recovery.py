@@ -79,7 +79,7 @@ UNASKED_ROWS: dict[str, str] = {
 
 def _why_unasked(facts: Facts, now: int, bdf: str, guest: str) -> str:
     """The word of ``SILENCES`` that fits."""
-    why = UNASKED_ROWS.get(facts.said.pop(bdf, ""), "")
+    why = next((UNASKED_ROWS[row] for row in facts.said.pop(bdf, ()) if row in UNASKED_ROWS), "")
     if not guest or why == "nobody":
         return "nobody"
     if bdf in facts.leaving:

@@ -49,6 +49,8 @@ def _died(facts: Facts, party: str, r: Any) -> None:
     life = _current(facts, r[3])
     _snapshot(facts, life)
     life.died = facts.at
+    if life.ending() == "died":
+        facts.strikes_now("death")
     _ran_until(facts, life)
 
 
@@ -113,6 +115,7 @@ def _detach_step(facts: Facts, party: str, r: Any) -> None:
     """A step of libxl's detach, which an operator asks for, or the end of a domain in ``linux``."""
     bdf, step = r[3], r[4]
     facts.operated.add(bdf)
+    facts.detach_steps.add(step)
     guest = r[1].removeprefix(TEARDOWN)
     if guest == r[1]:
         facts.leaving.add(bdf)

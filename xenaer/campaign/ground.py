@@ -20,16 +20,18 @@ class Ground:
     """A host as the verdict needs it; made once, used for every case.
 
     ``scope`` is the port whose recovery an error of a function starts (linux-aer.md 4.1), ``group`` all functions that
-    such a recovery concerns, ``below`` everything below a port, ``mates`` the functions on the same bus.
+    such a recovery concerns, ``below`` everything below a port, ``mates`` the functions on the same bus, ``native``
+    those of dom0's own drivers.
     """
 
     __slots__ = (
-        "above", "below", "grace_ns", "group", "guests", "hardened", "host", "mates", "native", "ports", "rids", "scope",
+        "above", "below", "grace_ns", "group", "guests", "hardened", "host", "mates", "native", "ports", "rids", "scope", "tables",
     )  # fmt: skip
 
     def __init__(self, host: HostSpec) -> None:
         self.host = host
         self.hardened = host.profile == "hardened"
+        self.tables = host.profile, tuple(host.turned_over())  # what selects pciback's tables
         self.grace_ns = host.timing.connect_grace_ms * 1_000_000
         self.guests = {guest.name: guest for guest in host.guests}
         parent = {function.bdf: function.parent for function in host.functions}
