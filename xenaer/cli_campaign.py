@@ -32,7 +32,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
-def run(  # noqa: PLR0913 - the options of a run
+def run(  # noqa: PLR0913, PLR0917 - the options of a run
     file: FileArgument = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="instead of the file's")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="workers [one per processor]")] = None,

@@ -1,6 +1,7 @@
 """The launcher: one process that imports everything once and forks all parties of a system.
 
-``python -m xenaer.launcher RUN TRANSPORT``, with the host as JSON on standard input, goes into the background.
+``python -m xenaer.launcher RUN TRANSPORT [OWNER]``, with the host as JSON on standard input, goes into the background.
+With the process id of an owner the system ends with it, and its run directory goes.
 It is the parent of the hypervisor stub, of dom0 and of the supervisors and notices every end. After the first
 one the others have a moment to notice by themselves; then they are told, then killed; nothing is left behind.
 """
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -49,7 +51,7 @@ TOLD = 128 + signal.SIGTERM  # exit status of a process that was told to end
 class Launcher:
     """Parent of all processes of one system."""
 
-    def __init__(self, host: HostSpec, run: Path, transport: str) -> None:
+    def __init__(self, host: HostSpec, run: Path, transport: str, owner: int | None = None) -> None:
         self.host = host
         self.run = run
         self.epoch = time.monotonic_ns()
@@ -60,6 +62,8 @@ class Launcher:
             KeyRing(run).create()
         self.children: dict[int, str] = {}
         self.failed = 0
+        self.orphaned = False
+        self.owner = None if owner is None else os.pidfd_open(owner)
 
     def start(self) -> None:
         """Fork every process, then say where the system is."""
@@ -87,9 +91,14 @@ class Launcher:
         fds = {os.pidfd_open(pid): pid for pid in self.children}
         steps = iter(((NOTICE_S, signal.SIGTERM), (END_S, signal.SIGKILL)))
         deadline, number = math.inf, signal.SIGTERM
+        watched = [] if self.owner is None else [self.owner]
         while fds:
             timeout = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-            ready = select.select(list(fds), [], [], timeout)[0]
+            ready = select.select([*fds, *watched], [], [], timeout)[0]
+            if self.owner in ready:
+                watched, self.orphaned = [], True
+                self.signal_all(signal.SIGKILL)
+                continue
             for fd in ready:
                 self._ended(fds.pop(fd))
                 os.close(fd)
@@ -164,13 +173,18 @@ def main(argv: list[str]) -> int:
     run, transport = Path(argv[0]), argv[1]
     host = HOST.validate_json(sys.stdin.buffer.read())
     _go_into_background()
-    launcher = Launcher(host, run, transport)
+    try:
+        launcher = Launcher(host, run, transport, int(argv[2]) if len(argv) > 2 else None)
+    except ProcessLookupError:
+        return 1  # its owner has ended already
     signal.signal(signal.SIGTERM, lambda number, frame: launcher.signal_all(signal.SIGKILL))
     try:
         launcher.start()
         return launcher.wait()
     finally:
         clean(run)
+        if launcher.orphaned:
+            shutil.rmtree(run, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,10 @@ class RunDirError(LocalError, InputError):
 
 
 # -- up and down ---------------------------------------------------------------------------------
-def up(host: HostSpec, run: Path, transport: str = "ipc") -> None:
+def up(host: HostSpec, run: Path, transport: str = "ipc", *, mine: bool = False) -> None:
     """Start the system of ``host`` with its files in ``run`` and wait until it is ready.
+
+    ``mine``: it ends with this process, however that ends, and ``run`` goes with it.
 
     Raises RunDirError if ``run`` cannot be used, LocalError if the system does not start.
     """
@@ -62,7 +64,7 @@ def up(host: HostSpec, run: Path, transport: str = "ipc") -> None:
     lock = _prepare(run)
     try:
         try:
-            _launch(host, run, transport, lock)
+            _launch(host, run, transport, lock, os.getpid() if mine else None)
         finally:
             os.close(lock)  # the launcher has its own by now, and whoever asks must see whether it lives
         _wait_ready(run, {guest.name for guest in host.guests})
@@ -105,11 +107,11 @@ def _launcher_pid(run: Path) -> int | None:
         return None
 
 
-def _launch(host: HostSpec, run: Path, transport: str, lock: int) -> None:
+def _launch(host: HostSpec, run: Path, transport: str, lock: int, owner: int | None) -> None:
     """Start the launcher, which puts itself into the background, and hand it host and lock."""
     with (run / "launcher.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "xenaer.launcher", str(run), transport],
+            [sys.executable, "-m", "xenaer.launcher", str(run), transport, *([] if owner is None else [str(owner)])],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

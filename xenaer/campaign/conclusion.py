@@ -9,6 +9,7 @@ from typing import Any
 
 from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.coverage import Section, sections, universe
 from xenaer.campaign.expectations import applies
 from xenaer.campaign.form import RateForm
 from xenaer.campaign.rows import to_result
@@ -27,7 +28,7 @@ class Conclusion:
     problems: list[str]
     whole: Figures
     strata: list[Figures]
-    points: dict[str, dict[str, list[str]]]  # kind of point -> reached, not reached
+    sections: list[Section]
 
     @property
     def status(self) -> int:
@@ -40,7 +41,7 @@ class Conclusion:
             "passed": not self.problems,
             "problems": self.problems,
             "figures": [_plain(found) for found in (self.whole, *self.strata)],
-            "points": self.points,
+            "coverage": [section._asdict() for section in self.sections],
         }
 
 
@@ -61,8 +62,11 @@ def conclude(campaign: Campaign, folder: RunFolder, summary: Summary) -> Conclus
     problems = list(_problems(summary))
     for index, form in wanted:
         problems += [text for item in form.rates if (text := _unmet(item, selected[index]))]
+    covered = sections(universe(campaign.host), summary.coverage)
     strata = [figures(name, tally) for name, tally in sorted(tallies.strata.items())]
-    return Conclusion(problems, figures(campaign.form.name, tallies.total()), strata if len(strata) > 1 else [], {})
+    return Conclusion(
+        problems, figures(campaign.form.name, tallies.total()), strata if len(strata) > 1 else [], covered
+    )
 
 
 def _problems(summary: Summary) -> Iterator[str]:
@@ -97,6 +101,7 @@ def lines(conclusion: Conclusion, summary: Summary) -> Iterator[str]:
     for found in conclusion.strata:
         seen = ", ".join(f"{outcome} {r.count}" for outcome, r in found.rates.items() if r.count)
         yield f"  {found.name}: {found.cases} cases: {seen}"
+    yield "  coverage: " + ", ".join(found.text() for found in conclusion.sections)
     for failure in summary.failures[:SHOWN]:
         yield f"  FAILED {failure.case_id} {failure.outcome}: {'; '.join(failure.problems) or failure.text}"
     if summary.failing > SHOWN:

@@ -9,7 +9,7 @@ from typing import Any
 
 from protocol.topology import HostSpec
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.form import CounterForm, ExpectationForm
+from xenaer.campaign.form import CampaignForm, CounterForm, ExpectationForm
 from xenaer.campaign.judge import counted, matches, show_entry, show_match
 from xenaer.campaign.script import resolve_bdf, resolve_subject
 from xenaer.campaign.steps_form import LogForm, MatchForm
@@ -47,11 +47,16 @@ def _selected(value: Any, wanted: Any) -> bool:
     return bool(value in wanted) if isinstance(wanted, list) else bool(value == wanted)
 
 
-def unmet(expectations: list[ExpectationForm], ending: Ending) -> list[str]:
-    """What does not hold, as texts. Without a word about outcomes, those that nobody wants are not allowed."""
+def unmet(form: CampaignForm, ending: Ending) -> list[str]:
+    """What does not hold, as texts. Without a word about outcomes, those that nobody wants are not allowed.
+
+    Steps say themselves what they expect, so a script may end in any way that is not spoken of.
+    """
+    expectations = form.expect
     relevant = [expected for expected in expectations if applies(expected, ending.values)]
     problems = [text for expected in relevant for check in CHECKS for text in check(expected, ending)]
-    if not any(expected.outcomes or expected.never for expected in relevant) and ending.outcome in BAD:
+    spoken = form.steps is not None or any(expected.outcomes or expected.never for expected in relevant)
+    if not spoken and ending.outcome in BAD:
         problems.insert(0, f"outcome {ending.outcome}")
     return problems
 

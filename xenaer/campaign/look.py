@@ -14,7 +14,7 @@ from xenaer.campaign.judge import config_state, letters_state
 from xenaer.simulation.system import SimError, SimSystem
 
 REST_MS = 1.0  # the last doorbells of the traffic are still on their way
-WORDS = {Severity.CORRECTABLE: "CORRECTABLE", Severity.NONFATAL: "NONFATAL", Severity.FATAL: "FATAL"}
+WORDS = {Severity.CORRECTABLE: "COR", Severity.NONFATAL: "NONFATAL", Severity.FATAL: "FATAL"}
 
 
 def look(system: SimSystem, state: State, units: int, images: Mapping[str, bytes]) -> Afterwards:

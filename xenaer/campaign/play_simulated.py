@@ -8,19 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from xenaer.campaign import heartbeat
-from xenaer.campaign.always import broken as broken_invariants
 from xenaer.campaign.build import REFERENCE, Builder, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Outcome, Task
+from xenaer.campaign.coverage import coverage_of
 from xenaer.campaign.exhaustive import POINTS
 from xenaer.campaign.expectations import Ending, unmet
 from xenaer.campaign.facts_read import read
-from xenaer.campaign.journal_hash import digest, packed
+from xenaer.campaign.journal_hash import digest_of, pack_journal
 from xenaer.campaign.look import look
 from xenaer.campaign.machine import SetupError, SimMachine
 from xenaer.campaign.play import Runner
 from xenaer.campaign.played import Played, broken, failed_steps, result_of, verified
-from xenaer.campaign.verdict import Seen
 from xenaer.campaign.verdict import decide
 from xenaer.journal import Entry, entry
 from xenaer.simulation.explore import Pick, explore
@@ -124,16 +123,15 @@ class SimulatedPlayer:
         after = look(system, during.state, form.workload, machine.images)
         records = system.raw_records()
         facts = read(machine.ground, machine.state, records)
-        seen = Seen(facts, after)
-        verdict = decide(seen)
+        verdict = decide(facts, after)
         ending = Ending(
             case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
             _lazy(lambda: [entry(party, record) for party, record in records]),
             lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
         )  # fmt: skip
-        problems = failed_steps(runner.results) + [text for _, text in broken_invariants(seen)] + unmet(form.expect, ending)
-        journal = packed(records)
-        played = Played(verdict, problems, digest(journal), journal, frozenset(facts.labels))
+        problems = failed_steps(runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
+        journal = pack_journal(records, machine.begin_ns)
+        played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
         if case.recipe.get(REFERENCE):
             played.feedback[POINTS] = []
         if machine.reusable:

@@ -25,6 +25,7 @@ from xenaer.campaign.summary import Summary
 from xenaer.yaml_lines import InputError, closest
 
 INTERRUPTED = 130
+NO_SIZE = SizeForm.model_validate({})
 PRELOAD = ("xenaer.campaign.chunk", "xenaer.campaign.play_simulated")
 
 
@@ -62,7 +63,8 @@ class Finished:
         verdict = "interrupted" if not self.summary.complete else "passed" if not self.conclusion.status else "FAILED"
         yield f"{self.conclusion.whole.name}: {verdict}; results in {self.path}"
         if self.summary.failures:
-            yield f"play a case again with: xenaer campaign replay {self.summary.failures[0].case_id} --from {self.path}"
+            first = self.summary.failures[0].case_id
+            yield f"play a case again with: xenaer campaign replay {first} --from {self.path}"
         if not self.summary.complete:
             yield f"go on with: xenaer campaign run --resume {self.path}"
 
@@ -76,7 +78,7 @@ def run(request: Request) -> Finished:
     with _open(request) as folder:
         options = folder.options
         campaign = campaign_of(options)
-        size = campaign.form.sizes.get(options.size, SizeForm()) if options.size else SizeForm()
+        size = campaign.form.sizes.get(options.size, NO_SIZE) if options.size else NO_SIZE
         exploration = make_exploration(campaign, size)
         payload = pack_assignment(campaign, options.world)
         found: list[Conclusion] = []
