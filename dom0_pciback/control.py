@@ -38,10 +38,7 @@ class Control:
         self.kernel = dom0.kernel
         self.core = dom0.core
         self.hierarchy: Hierarchy = dom0.hierarchy
-
-    async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:
-        """Control verbs; RpcError with the reason for what is wrong."""
-        verbs: dict[str, Callable[..., Any]] = {
+        self._verbs: dict[str, Callable[..., Any]] = {
             "inject": self._inject,
             "inject-repeat": self._inject_repeat,
             "touch": self._touch,
@@ -57,9 +54,12 @@ class Control:
             **Faults(self.dom0).verbs(),
             **SysfsControl(self.dom0.sysfs, self.dom0.mount_sysfs).verbs(),
         }
-        handler = verbs.get(verb)
+
+    async def ctl(self, verb: str, args: tuple[Any, ...]) -> Any:
+        """Control verbs; RpcError with the reason for what is wrong."""
+        handler = self._verbs.get(verb)
         if handler is None:
-            raise RpcError(f"dom0 verb {verb!r}; allowed: {', '.join(verbs)}")
+            raise RpcError(f"dom0 verb {verb!r}; allowed: {', '.join(self._verbs)}")
         try:
             result = handler(*check_arguments(verb, args))
             return await result if isawaitable(result) else result
@@ -68,8 +68,9 @@ class Control:
 
     def _inject(self, bdf: str, cor: int, uncor: int, header: Header = (0, 0, 0, 0)) -> None:
         """The hardware of a function detects errors."""
-        self.kernel.trace("hw.inject", str(self._known(bdf)), cor, uncor)
-        self.hierarchy.inject(Sbdf.parse(bdf), cor, uncor, tuple(header))  # type: ignore[arg-type]
+        sbdf = self._known(bdf)
+        self.kernel.trace("hw.inject", str(sbdf), cor, uncor)
+        self.hierarchy.inject(sbdf, cor, uncor, tuple(header))  # type: ignore[arg-type]
 
     async def _inject_repeat(self, bdf: str, cor: int, uncor: int, count: int) -> int:
         """``inject`` again and again, each time after the recovery of the last one; how many recoveries ended."""

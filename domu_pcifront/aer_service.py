@@ -34,6 +34,8 @@ SKIPPED: dict[Phase, ErsResult] = {
     Phase.RESUME: ErsResult.NONE,
 }
 
+_ERROR_DETECTED, _RESUME = Phase.ERROR_DETECTED, Phase.RESUME  # quicker than looked up in their class
+
 DriverOf = Callable[[int], PciDriver | None]
 
 
@@ -108,7 +110,7 @@ class AerService:
         if driver is None:
             printk(ERR, f"{PREFIX} device or AER driver is NULL")
             return ErsResult.NONE
-        if driver.handler(Phase.ERROR_DETECTED) is None:  # FE-20: without it no handler is called at all
+        if driver.handler(_ERROR_DETECTED) is None:  # FE-20: without it no handler is called at all
             return ErsResult.NONE
         phase = PHASE_OF_OP.get(op.cmd)
         if phase is None:
@@ -122,8 +124,8 @@ class AerService:
         if self.call_missing and driver.dev not in self.leaked:
             self.leaked.append(driver.dev)
         self.kernel.printk(INFO, f"{driver.name} {driver.dev.name}: trying to call AER service")
-        args = (ChannelState(state),) if phase is Phase.ERROR_DETECTED else ()
+        args = (ChannelState(state),) if phase is _ERROR_DETECTED else ()
         self.kernel.journal.flush()  # what follows is the guest's own code: it may never come back
         call = self.faults.call if self.faults.armed else call_handler
         answer = await call(driver, phase, *args)
-        return ErsResult.NONE if phase is Phase.RESUME else int(answer)
+        return ErsResult.NONE if phase is _RESUME else int(answer)

@@ -38,6 +38,8 @@ class Severity(IntEnum):
     FATAL = 1
     CORRECTABLE = 2
 
+    __hash__ = int.__hash__
+
 
 class Phase(StrEnum):
     """The four phases in which a driver takes part, in the order of a recovery."""

@@ -6,9 +6,11 @@ Source: xen-pci.md 9.1 (syntax and limits), linux-aer.md 0.3 (Requester ID), mod
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 DOM0 = 0
+KNOWN = 1024  # addresses that are remembered with their text; a host has fewer functions
 DOMID_IO = 0x7FF1  # quarantine: owner of a seized device that no guest has (xen-pci.md 5.3)
 
 _SBDF = re.compile(
@@ -41,13 +43,7 @@ class Sbdf(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Sbdf:
         """Read ``[SSSS:]BB:DD.F`` (hexadecimal). Raises ValueError that names what is allowed."""
-        match = _SBDF.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"{text!r} is not a PCI address; expected [SSSS:]BB:DD.F, e.g. 0000:03:00.0")
-        seg, bus, dev, fn = (int(match[k] or "0", 16) for k in ("seg", "bus", "dev", "fn"))
-        if dev > 0x1F or fn > 7:
-            raise ValueError(f"{text!r}: device must be 00..1f and function 0..7")
-        return cls(seg, bus, dev, fn)
+        return _parse(text)
 
     @classmethod
     def from_rid(cls, rid: int, segment: int = 0) -> Sbdf:
@@ -75,4 +71,21 @@ class Sbdf(NamedTuple):
         return self.bus << 8 | self.device << 3 | self.function
 
     def __str__(self) -> str:
-        return f"{self.segment:04x}:{self.bus:02x}:{self.device:02x}.{self.function:d}"
+        return _text(self)
+
+
+@lru_cache(KNOWN)
+def _parse(text: str) -> Sbdf:
+    match = _SBDF.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a PCI address; expected [SSSS:]BB:DD.F, e.g. 0000:03:00.0")
+    seg, bus, dev, fn = (int(match[k] or "0", 16) for k in ("seg", "bus", "dev", "fn"))
+    if dev > 0x1F or fn > 7:
+        raise ValueError(f"{text!r}: device must be 00..1f and function 0..7")
+    return Sbdf(seg, bus, dev, fn)
+
+
+@lru_cache(KNOWN)
+def _text(sbdf: Sbdf) -> str:
+    segment, bus, device, function = sbdf
+    return f"{segment:04x}:{bus:02x}:{device:02x}.{function:d}"

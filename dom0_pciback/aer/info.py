@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 AER_MAX_MULTI_ERR_DEVICES = 5
 PORT_KINDS = frozenset({"root_port", "event_collector", "downstream_port"})  # read even after a fatal error (3.7)
+_CORRECTABLE, _FATAL, _NONFATAL = (
+    Severity.CORRECTABLE,
+    Severity.FATAL,
+    Severity.NONFATAL,
+)  # quicker than looked up in their class
 
 
 class AerInfo:
@@ -37,9 +42,9 @@ class AerInfo:
 def aer_ratelimit(dev: PciDev, severity: Severity) -> bool:
     """Ask the function's limiter for this severity; always granted for fatal and without AER (6.1)."""
     info = dev.aer_info
-    if info is None or severity is Severity.FATAL:
+    if info is None or severity is _FATAL:
         return True
-    limiter = info.nonfatal_ratelimit if severity is Severity.NONFATAL else info.correctable_ratelimit
+    limiter = info.nonfatal_ratelimit if severity is _NONFATAL else info.correctable_ratelimit
     return limiter.allow(dev.kernel.now())
 
 
@@ -69,7 +74,7 @@ class ErrorRecord:
     def __init__(self, rid: int, severity: Severity, multi: bool, reporting: Reporting = LINUX_7_2) -> None:
         self.id = rid
         self.severity = severity
-        self.level = WARNING if severity is Severity.CORRECTABLE else ERR
+        self.level = WARNING if severity is _CORRECTABLE else ERR
         self.multi = multi
         self.reporting = reporting
         self.devs: list[PciDev] = []
@@ -91,11 +96,11 @@ def aer_get_device_error_info(core: PciCore, dev: PciDev, record: ErrorRecord) -
     base = dev.aer
     if not base:
         return False
-    if record.severity is Severity.CORRECTABLE:
+    if record.severity is _CORRECTABLE:
         record.status = core.read(dev, base + AER.COR_STATUS, 4)
         record.mask = core.read(dev, base + AER.COR_MASK, 4)
         return record.status & ~record.mask != 0
-    if record.severity is Severity.NONFATAL or dev.kind in PORT_KINDS:
+    if record.severity is _NONFATAL or dev.kind in PORT_KINDS:
         return _read_uncorrectable(core, dev, record)
     return True
 

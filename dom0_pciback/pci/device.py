@@ -122,7 +122,7 @@ class PciDev:
     @property
     def disconnected(self) -> bool:
         """``pci_dev_is_disconnected``: gone for good; configuration reads give all ones."""
-        return self.error_state is ChannelState.PERM_FAILURE
+        return self.error_state is _PERM
 
     def set_driver(self, driver: PciDriver | None) -> None:
         """Store who is bound and the log prefix that follows from it (``dev_driver_string``)."""

@@ -23,6 +23,10 @@ OP_OF_PHASE: dict[Phase, PciOp] = {
     Phase.RESUME: PciOp.AER_RESUME,
 }
 
+# Looking a member up in its class takes as long as a call.
+_D2, _D4, _D9, _D10, _D20, _D21 = Defect.D2, Defect.D4, Defect.D9, Defect.D10, Defect.D20, Defect.D21
+_TIMEOUT, _ANSWER_INVALID, _RESUME = Situation.TIMEOUT, Situation.ANSWER_INVALID, Phase.RESUME
+
 END_KNOWN = 1_000 * MS  # by then a supervisor has told of a guest's death
 
 Answer = tuple[Situation, int]
@@ -57,7 +61,7 @@ async def ask(psdev: PcistubDevice, phase: Phase, state: ChannelState, budget: B
         return Situation.NOT_ASSIGNED, 0
     if psdev.young_since is not None and pdev.pciback.profile.hardened:
         await _taken_up(psdev, pdev, psdev.young_since + grace)
-    if not pdev.pciback.profile.has(Defect.D2):
+    if not pdev.pciback.profile.has(_D2):
         await _known_end(pdev)
     if (found := _before(psdev, pdev, grace)) is not None:
         return found, 0
@@ -89,17 +93,17 @@ async def _known_end(pdev: XenPcibkDevice) -> None:
 def _before(psdev: PcistubDevice, pdev: XenPcibkDevice, grace: int) -> Situation | None:
     """What keeps pciback from asking; first row wins. None: ask."""
     if psdev.detaching:
-        forgotten = pdev.vbus.guest_address(psdev.dev.sbdf) is None and pdev.pciback.profile.has(Defect.D20)
+        forgotten = pdev.vbus.guest_address(psdev.dev.sbdf) is None and pdev.pciback.profile.has(_D20)
         return Situation.NO_GUEST_ADDRESS if forgotten else Situation.DETACHED
     if pdev.stopped or pdev.condemned:
         return Situation.GUEST_DEAD
     if pdev.mute:
-        return Situation.TIMEOUT
+        return _TIMEOUT
     if psdev.young_since is not None and not pdev.introduced:
         young = pdev.kernel.now() - psdev.young_since < grace and pdev.pciback.may_connect(pdev.domid)
-        if young and not pdev.pciback.profile.has(Defect.D21):
+        if young and not pdev.pciback.profile.has(_D21):
             return Situation.NO_SHARED_PAGE_YOUNG
-    if pdev.channel is None or (pdev.going and not pdev.pciback.profile.has(Defect.D2)):
+    if pdev.channel is None or (pdev.going and not pdev.pciback.profile.has(_D2)):
         return Situation.NO_SHARED_PAGE
     if not pdev.serves_aer():
         return Situation.NO_AER_HANDLER
@@ -124,16 +128,16 @@ async def _common_process(
     channel.notify()
     events.eoi()  # so that the answer can come in
     begin, paused = kernel.now(), pdev.paused_ns()
-    if pdev.pciback.profile.has(Defect.D2):
+    if pdev.pciback.profile.has(_D2):
         situation = await _wait_blindly(pdev, channel, events, begin + budget.left)
     else:
         situation = await _wait(psdev, pdev, channel, events, budget)
     budget.spend(kernel.now() - begin, pdev.paused_ns() - paused)
-    pdev.mute = situation is Situation.TIMEOUT and not pdev.pciback.profile.has(Defect.D10)
-    answer = _conclude(situation, channel, events, keep_pending=pdev.pciback.profile.has(Defect.D4))
-    if answer[0] is Situation.ANSWER_INVALID:
+    pdev.mute = situation is _TIMEOUT and not pdev.pciback.profile.has(_D10)
+    answer = _conclude(situation, channel, events, keep_pending=pdev.pciback.profile.has(_D4))
+    if answer[0] is _ANSWER_INVALID:
         pdev.share.refuse("answer", f"{answer[1]} to {phase}")
-    own = phase is not Phase.RESUME and not pdev.pciback.profile.has(Defect.D9)  # resume has no answer of its own
+    own = phase is not _RESUME and not pdev.pciback.profile.has(_D9)  # resume has no answer of its own
     if situation is None and answer[1] == state and own:
         events.reply_equals_request += 1
     kernel.trace("pciback.answer", psdev.dev.name, phase, answer[1], answer[0])
@@ -157,7 +161,7 @@ async def _wait(
         credit = budget.extra if pdev.paused_at is not None else min(pdev.paused_ns() - paused, budget.extra)
         deadline = begin + budget.left + credit
         if now() >= deadline:
-            return Situation.TIMEOUT
+            return _TIMEOUT
         await events.answered.wait(deadline)
     return None
 
@@ -171,7 +175,7 @@ async def _wait_blindly(
     """
     while _mapped(pdev, channel) and channel.page.data[0] & 1 << PCIB_ACTIVE:
         if pdev.kernel.now() >= deadline:
-            return Situation.TIMEOUT
+            return _TIMEOUT
         await events.answered.wait(deadline)
         if not _mapped(pdev, channel):
             await pdev.kernel.die(f"unable to handle page fault: the page of guest {pdev.domid} is not mapped")
@@ -190,7 +194,7 @@ def _conclude(
     ``keep_pending`` (D4): after a time-out the guest's late answer is taken for one that somebody waits for, so that
     its event never ends and no other comes in.
     """
-    events.op_pending = keep_pending and situation is Situation.TIMEOUT
+    events.op_pending = keep_pending and situation is _TIMEOUT
     if not events.op_active:
         events.eoi()
     if situation is None:

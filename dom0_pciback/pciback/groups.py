@@ -20,6 +20,8 @@ class Kind(StrEnum):
     NOBODY = "nobody"  # seized, but no guest has it
     NATIVE = "dom0"  # a driver of dom0 itself, the port driver for instance
 
+    __hash__ = str.__hash__
+
 
 class Outcome(StrEnum):
     """How a recovery ended for one function (H14)."""
@@ -32,6 +34,8 @@ class Outcome(StrEnum):
     FAULTY = "faulty"
     FAILED = "failed"  # a native driver of dom0 gave up: nobody to kill
 
+    __hash__ = str.__hash__
+
 
 # Verdict of a group from the outcomes of its functions; first row that applies wins (H14).
 VERDICTS: tuple[tuple[frozenset[Outcome], str], ...] = (
@@ -39,6 +43,10 @@ VERDICTS: tuple[tuple[frozenset[Outcome], str], ...] = (
     (frozenset({Outcome.DETACHED}), "abandoned"),
     (frozenset(Outcome), "successful"),
 )
+
+
+_CAN_RECOVER = ErsResult.CAN_RECOVER  # looking a member up in its class takes as long as a call
+_GUEST, _NOBODY, _NATIVE = Kind.GUEST, Kind.NOBODY, Kind.NATIVE
 
 
 class Group:
@@ -55,7 +63,7 @@ class Group:
         self.budget = budget
         self.functions: list[PciDev] = []
         self.outcomes: dict[PciDev, Outcome] = {}
-        self.status: int = ErsResult.CAN_RECOVER
+        self.status: int = _CAN_RECOVER
         self.voted = False
         self.silent: list[PciDev] = []  # nobody to ask in later phases
         self.no_service: list[PciDev] = []  # bystanders whose guest said NONE (H20)
@@ -111,7 +119,7 @@ def make_groups(pciback: Pciback, functions: tuple[PciDev, ...], budgets: dict[O
 
 def _owner(pciback: Pciback, dev: PciDev) -> Owner:
     if dev.driver is None or dev.driver.name != DRIVER_NAME:
-        return Kind.NATIVE, None
+        return _NATIVE, None
     psdev = pciback.slots.get(dev.sbdf)
     domid = psdev.domid if psdev is not None else None
-    return (Kind.NOBODY, None) if domid is None else (Kind.GUEST, domid)
+    return (_NOBODY, None) if domid is None else (_GUEST, domid)

@@ -17,6 +17,7 @@ from kernel_stub.kernel import DEBUG, MS
 from protocol.ers import ChannelState, Phase
 from protocol.layout_pcie import EXP, EXP_DEVSTA_FED, EXP_DEVSTA_NFED
 
+_NOT_ASSIGNED = Situation.NOT_ASSIGNED
 _NAME = {phase: f"xen_pcibk_{'error_resume' if phase is Phase.RESUME else phase}" for phase in Phase}
 
 
@@ -64,7 +65,7 @@ class Callbacks:
         self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table
     ) -> PhaseOutcome:
         psdev = self.pciback.slots.get(dev.sbdf)
-        situation, answer = Situation.NOT_ASSIGNED, 0
+        situation, answer = _NOT_ASSIGNED, 0
         if psdev is not None:
             situation, answer = await ask(psdev, phase, state, budget, self.grace_ns)
         decision = decide(table, situation, phase)

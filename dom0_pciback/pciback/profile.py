@@ -47,6 +47,8 @@ class Defect(StrEnum):
     D25 = "D25"
     D26 = "D26"
 
+    __hash__ = str.__hash__
+
     @property
     def description(self) -> str:
         """The defect in one line."""

@@ -34,6 +34,19 @@ from protocol.ers import ChannelState, ErsResult, Phase, merge, result_name
 from protocol.layout_aer import AER
 
 ROUNDS_MAX = 3
+
+# Looking a member up in its class takes as long as a call.
+_NORMAL, _FROZEN = ChannelState.NORMAL, ChannelState.FROZEN
+_ERROR_DETECTED, _MMIO_ENABLED, _SLOT_RESET, _RESUME = Phase
+_NONE, _CAN_RECOVER, _NEED_RESET, _RECOVERED = (
+    ErsResult.NONE,
+    ErsResult.CAN_RECOVER,
+    ErsResult.NEED_RESET,
+    ErsResult.RECOVERED,
+)
+_NATIVE, _NOBODY, _WELL = Kind.NATIVE, Kind.NOBODY, Outcome.RECOVERED
+_D23, _GUEST_DEAD = Defect.D23, Situation.GUEST_DEAD
+
 _ALIVE_WITHOUT_VOTE = frozenset({Situation.NO_SHARED_PAGE_YOUNG, Situation.NOT_ASSIGNED})
 _DETACHED = frozenset({Situation.DETACHED, Situation.NO_GUEST_ADDRESS})
 
@@ -63,7 +76,7 @@ class Round:
     def status(self) -> int:
         """Status of the source's group, or of the first one."""
         concerned = self.concerned()
-        return concerned[0].status if concerned else int(ErsResult.RECOVERED)
+        return concerned[0].status if concerned else int(_RECOVERED)
 
 
 class HardenedRecovery:
@@ -83,7 +96,7 @@ class HardenedRecovery:
         ``reset`` serves every reset of the whole bus; DPC has another one than AER.
         """
         if self._is_covered(dev):
-            return ErsResult.RECOVERED
+            return _RECOVERED
         bridge = bridge_of(dev)
         async with self.resets.recovering(bridge):
             return await self._rounds(dev, bridge, state, reset)
@@ -111,7 +124,7 @@ class HardenedRecovery:
     async def _round(self, this: Round, state: ChannelState, *, last: bool) -> ChannelState | None:
         """One pass over all groups: the state in which the next one has to start, None if there is none."""
         self.kernel.trace("recovery.begin", this.source.name, state.name)
-        if state is ChannelState.FROZEN:
+        if state is _FROZEN:
             await self._frozen(this)
         else:
             await self._each(this.groups, lambda group: self._converse(group, this))
@@ -121,11 +134,11 @@ class HardenedRecovery:
                 group.reopen()
             await self._each(this.concerned(), lambda group: self._condemn(group, Outcome.KILLED))
             again = None
-        if again is ChannelState.FROZEN:
+        if again is _FROZEN:
             self._covered.add(this.source)
         clear_all_status(self.core, this.source)
         await self._tell_survivors(this.groups)
-        if again is not ChannelState.FROZEN or state is ChannelState.FROZEN:
+        if again is not _FROZEN or state is _FROZEN:
             self._conclude(this)  # a non-fatal round that a fatal error has cut short has no verdict of its own
         return again
 
@@ -137,28 +150,28 @@ class HardenedRecovery:
         new = self._new_errors(this)
         if not new or all(group.over for group in this.concerned()):
             return None
-        return ChannelState.FROZEN if new & self._severity(this.source) else ChannelState.NORMAL
+        return _FROZEN if new & self._severity(this.source) else _NORMAL
 
     def _stops(self, group: Group, this: Round) -> bool:
         """Nothing more for this group in a non-fatal round: it has ended, or the source has become worse."""
-        fatal = self._new_errors(this) & self._severity(this.source)
-        return group.over or not group.asked() or bool(fatal)
+        new = self._new_errors(this)
+        return group.over or not group.asked() or bool(new and new & self._severity(this.source))
 
     # -- the non-fatal way -------------------------------------------------------------------------
     async def _converse(self, group: Group, this: Round) -> None:
         """A group's own conversation, waiting for no other group (H25)."""
-        await self._phase(group, Phase.ERROR_DETECTED, ChannelState.NORMAL, this.source)
+        await self._phase(group, _ERROR_DETECTED, _NORMAL, this.source)
         if self._stops(group, this):
             return
         if not group.voted:
             await self._nobody_voted(group, this)
             return
-        if group.status == ErsResult.CAN_RECOVER:
-            group.status = ErsResult.RECOVERED
-            await self._phase(group, Phase.MMIO_ENABLED, ChannelState.NORMAL, this.source)
+        if group.status == _CAN_RECOVER:
+            group.status = _RECOVERED
+            await self._phase(group, _MMIO_ENABLED, _NORMAL, this.source)
             if self._stops(group, this):
                 return
-        if group.status == ErsResult.NEED_RESET:
+        if group.status == _NEED_RESET:
             if await self._reset_group(group, this):
                 await self._after_reset(group, group.reset)
         else:
@@ -166,7 +179,7 @@ class HardenedRecovery:
 
     async def _nobody_voted(self, group: Group, this: Round) -> None:
         """A bystander is left alone; the source is reset, restored and checked by dom0 (H13, 9.5)."""
-        group.status = ErsResult.RECOVERED
+        group.status = _RECOVERED
         if this.source in group.asked():
             async with self.resets.subtree(this.bridge):
                 hit, text = await self._reset_source(group, this)
@@ -213,23 +226,23 @@ class HardenedRecovery:
             group.reset.append(dev)
             if dev in bad:
                 await self._faulty(group, dev, bad[dev])
-            elif group.kind is Kind.NOBODY:
+            elif group.kind is _NOBODY:
                 group.outcomes[dev] = Outcome.UNASSIGNED_OK
 
     async def _after_reset(self, group: Group, functions: Iterable[PciDev]) -> None:
         """slot_reset, then the end; the vote must be RECOVERED (T4)."""
-        group.status = ErsResult.RECOVERED
-        await self._phase(group, Phase.SLOT_RESET, ChannelState.NORMAL, None)
+        group.status = _RECOVERED
+        await self._phase(group, _SLOT_RESET, _NORMAL, None)
         if not group.over and group.asked():
             await self._finish(group, functions)
 
     async def _finish(self, group: Group, checked: Iterable[PciDev]) -> None:
         """resume if everything went well, a kill if not; what had an error or a reset is looked at again."""
-        if group.status != ErsResult.RECOVERED:
+        if group.status != _RECOVERED:
             await self._condemn(group, Outcome.KILLED)
             return
         self.resets.allow_dma(dev for dev in group.asked() if not self.pciback.departing(dev))
-        await self._phase(group, Phase.RESUME, ChannelState.NORMAL, None)
+        await self._phase(group, _RESUME, _NORMAL, None)
         for dev in checked:
             if dev in group.asked() and (text := check(self.core, dev, self.resets.image(dev), again=True)):
                 await self._faulty(group, dev, text)
@@ -243,7 +256,7 @@ class HardenedRecovery:
         below, groups = list(devices_below(this.bridge)), this.groups
         async with self.resets.subtree(this.bridge):
             self.resets.block_dma(below)
-            await self._each(groups, lambda g: self._phase(g, Phase.ERROR_DETECTED, ChannelState.FROZEN, None))
+            await self._each(groups, lambda g: self._phase(g, _ERROR_DETECTED, _FROZEN, None))
             await self._await_condemned(groups)
             bad = dict.fromkeys(below, "the link is dead")
             if await self._bus_reset(this):
@@ -271,7 +284,7 @@ class HardenedRecovery:
     async def _bus_reset(self, this: Round) -> bool:
         """``aer_root_reset`` or its like, once more if it fails (errata 9.2 no. 14)."""
         for _ in range(2):
-            if await this.reset(self.core, this.bridge) == ErsResult.RECOVERED:
+            if await this.reset(self.core, this.bridge) == _RECOVERED:
                 return True
         self.core.printk(WARNING, this.bridge, "AER: subordinate device reset failed")
         return False
@@ -294,12 +307,12 @@ class HardenedRecovery:
         self.core.printk(DEBUG, bridge_of(group.functions[0]), f"AER: broadcast {phase} message")
         self.kernel.trace("recovery.phase", group.functions[0].name, phase)
         for dev in group.asked():
-            if dev in group.silent or group.over or (phase is Phase.SLOT_RESET and dev not in group.reset):
+            if dev in group.silent or group.over or (phase is _SLOT_RESET and dev not in group.reset):
                 continue
             vote = await self._vote(group, dev, phase, state, source)
-            if vote is not None and vote != ErsResult.NONE:
+            if vote is not None and vote != _NONE:
                 group.voted = True
-                if vote == ErsResult.NEED_RESET:
+                if vote == _NEED_RESET:
                     group.asks_reset.append(dev)
                 group.status = merge(group.status, vote)
             text = "" if vote is None else result_name(vote)
@@ -308,32 +321,32 @@ class HardenedRecovery:
     async def _vote(
         self, group: Group, dev: PciDev, phase: Phase, state: ChannelState, source: PciDev | None
     ) -> int | None:
-        if group.kind is Kind.NATIVE:
+        if group.kind is _NATIVE:
             return await self._native(dev, phase, state)
         bystander = source is not None and dev is not source
         table = self.callbacks.bystander_table if bystander else self.callbacks.table
         # D23: whoever seizes or resets the function holds its lock, and the whole recovery waits for that.
-        stalled = dev.device_lock if self.pciback.profile.has(Defect.D23) else NoLock()
+        stalled = dev.device_lock if self.pciback.profile.has(_D23) else NoLock()
         async with stalled, self.pciback.assignments:
             outcome = await self.callbacks.decide_phase(dev, phase, state, group.budget, table)
-        if outcome.decision.kill or outcome.situation is Situation.GUEST_DEAD:
+        if outcome.decision.kill or outcome.situation is _GUEST_DEAD:
             group.status = ErsResult.DISCONNECT
             group.end(Outcome.KILLED)
         elif outcome.situation in _DETACHED and not self.pciback.profile.has(Defect.D11):
             group.outcomes[dev] = Outcome.DETACHED
-        elif outcome.vote == ErsResult.NONE:
+        elif outcome.vote == _NONE:
             group.silent.append(dev)
             if outcome.situation not in _ALIVE_WITHOUT_VOTE:
                 group.no_service.append(dev)
-        return outcome.vote if phase is not Phase.RESUME else None
+        return outcome.vote if phase is not _RESUME else None
 
     async def _native(self, dev: PciDev, phase: Phase, state: ChannelState) -> int | None:
         """A function with a driver of dom0 itself: as the kernel's own walk does it."""
-        if phase is Phase.ERROR_DETECTED:
+        if phase is _ERROR_DETECTED:
             return await report_error_detected(self.core, dev, state)
-        if phase is Phase.MMIO_ENABLED:
+        if phase is _MMIO_ENABLED:
             return await report_mmio_enabled(self.core, dev)
-        if phase is Phase.SLOT_RESET:
+        if phase is _SLOT_RESET:
             return await report_slot_reset(self.core, dev)
         await report_resume(self.core, dev)
         return None
@@ -347,7 +360,7 @@ class HardenedRecovery:
             psdev = self.pciback.slots.get(group.functions[0].sbdf)
             if psdev is not None:
                 await self.pciback.kill_domain_by_device(psdev, self.callbacks.incident)
-        elif group.kind is Kind.NATIVE and outcome is Outcome.KILLED:
+        elif group.kind is _NATIVE and outcome is Outcome.KILLED:
             outcome = Outcome.FAILED
         group.status = ErsResult.DISCONNECT
         group.end(outcome)
@@ -377,7 +390,7 @@ class HardenedRecovery:
         for group in groups:
             verdict = group.verdict()
             if verdict == "abandoned":
-                group.status = ErsResult.NONE
+                group.status = _NONE
             names = f": {group.names()}" if several else ""
             self.core.printk(INFO, this.bridge, f"AER: device recovery {verdict}{names}")
             for each in group.functions:
@@ -411,4 +424,4 @@ async def _call(body: Any, group: Group) -> None:
 
 
 def _ok(group: Group) -> Outcome:
-    return Outcome.UNASSIGNED_OK if group.kind is Kind.NOBODY else Outcome.RECOVERED
+    return Outcome.UNASSIGNED_OK if group.kind is _NOBODY else _WELL

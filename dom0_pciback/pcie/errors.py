@@ -47,6 +47,7 @@ from protocol.layout_pcie import (
 )
 
 NO_HEADER = (0, 0, 0, 0)
+_CORRECTABLE = Severity.CORRECTABLE  # quicker than looked up in its class
 
 
 class ErrorMessage(NamedTuple):
@@ -112,7 +113,7 @@ def detect_correctable(function: Function, bit: int) -> None:
         if config.peek(aer + AER.COR_MASK, 4) >> bit & 1:
             return
     if _device_control(function) & EXP_DEVCTL_CERE:
-        send_message(function, Severity.CORRECTABLE)
+        send_message(function, _CORRECTABLE)
 
 
 def detect_uncorrectable(
@@ -162,7 +163,7 @@ def _advisory(function: Function, bit: int, header: tuple[int, ...], prefixes: t
     config.set_bits(aer + AER.UNCOR_STATUS, 4, 1 << bit)
     wanted = EXP_DEVCTL_CERE | EXP_DEVCTL_URRE * unsupported
     if _device_control(function) & wanted == wanted:
-        send_message(function, Severity.CORRECTABLE)
+        send_message(function, _CORRECTABLE)
 
 
 def _uncorrectable(

@@ -34,9 +34,12 @@ class SimLink:
         peer = self.peer
         if self.closed or peer is None:
             return False
-        arrival = self.world.now() + DELAY_MIN + int(self._random() * DELAY_SPREAD)
-        self._last = arrival = max(arrival, self._last + 1)
-        self.world.at(arrival, lambda: peer.receive(message), (peer.party, self.name))
+        world = self.world
+        arrival = world.now() + DELAY_MIN + int(self._random() * DELAY_SPREAD)
+        if arrival <= self._last:
+            arrival = self._last + 1
+        self._last = arrival
+        world.at(arrival, lambda: peer.receive(message), (peer.party, self.name))
         return True
 
     def receive(self, message: Message) -> None:

@@ -80,36 +80,32 @@ class World:
     # -- running -------------------------------------------------------------------------------
     def run_until(self, condition: Callable[[], bool], deadline: int) -> bool:
         """Let things happen until ``condition`` holds (True), or until ``deadline`` (ns) has been reached."""
-        while not condition():
-            if not self.step(deadline):
-                return condition()
-        return True
-
-    def step(self, deadline: int) -> bool:
-        """Run what is ready, or let the next event happen; False if there is none up to ``deadline``."""
-        if self.pick is not None:
-            return self._step_picked(self.pick, deadline)
-        if self._runnable:
-            self._run_ready()
-            return True
         heap = self._heap
-        if not heap or heap[0][0] > deadline:
-            self._now = max(self._now, deadline)
-            return False
-        self._now = max(self._now, heap[0][0])
-        heapq.heappop(heap)[2]()
+        while not condition():
+            if self.pick is not None:
+                if not self._step_picked(self.pick, deadline):
+                    return condition()
+            elif self._runnable:
+                self._run_ready()
+            elif heap and heap[0][0] <= deadline:
+                time, _, happen, _ = heapq.heappop(heap)
+                self._now = max(self._now, time)
+                happen()
+            else:
+                self._now = max(self._now, deadline)
+                return condition()
         return True
 
     # -- running in an order that somebody picks ----------------------------------------------------
     def _step_picked(self, pick: Pick, deadline: int) -> bool:
-        """As ``step``, but any ready task, and any event within the window, may be next."""
+        """Let one thing happen: any ready task, or any event within the window; False if there is none."""
         ways: list[tuple[Lane, Callable[[], None]]] = []
         for kernel in list(self._runnable):
             kernel.run_timers()
             names = kernel.ready()
             if not names:
                 del self._runnable[kernel]
-                self._watch_timer(kernel)
+                self._watch_timer(kernel, kernel.next_timer())
             party = party_of(kernel.name)
             ways += [((party, name), partial(self._run_one, kernel, n)) for n, name in enumerate(names)]
         events = self._eligible(deadline, self._now if ways else None)
@@ -147,7 +143,7 @@ class World:
             return
         if kernel.idle:
             self._runnable.pop(kernel, None)
-            self._watch_timer(kernel)
+            self._watch_timer(kernel, kernel.next_timer())
 
     def _run_ready(self) -> None:
         kernel = next(iter(self._runnable))
@@ -157,11 +153,13 @@ class World:
         except Halted:
             self.drop(kernel)
             return
-        self._watch_timer(kernel)
-
-    def _watch_timer(self, kernel: Kernel) -> None:
-        """Make sure that the heap knows of the kernel's earliest timer; one that was cancelled does no harm."""
         due = kernel.next_timer()
+        if due is None or due > self._now:
+            self._runnable.pop(kernel, None)  # what it made ready itself has run already
+        self._watch_timer(kernel, due)
+
+    def _watch_timer(self, kernel: Kernel, due: int | None) -> None:
+        """Make sure that the heap knows of the kernel's earliest timer; one that was cancelled does no harm."""
         if due is not None and self._timer.get(kernel, 1 << 62) > due:
             self._timer[kernel] = due
             self.at(due, lambda: self._timer_due(kernel, due), (party_of(kernel.name), TIMER))
