@@ -65,16 +65,12 @@ def _hang(recipe: Recipe) -> None:
         time.sleep(1000)
 
 
-def _die(recipe: Recipe) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _die_once(recipe: Recipe) -> None:
     """Die, unless ``mark`` says that this happened already."""
     mark = Path(recipe["mark"])
     if not mark.exists():
         mark.touch()
-        _die(recipe)
+        die()
 
 
 def _raise(recipe: Recipe) -> None:
@@ -97,7 +93,7 @@ DEEDS: dict[str, Callable[[Recipe], None]] = {
     "spin": _spin,
     "sleep": lambda recipe: time.sleep(recipe["ms"] / 1000),
     "hang": _hang,
-    "die": _die,
+    "die": lambda recipe: die(),
     "die-once": _die_once,
     "raise": _raise,
     "exit": _exit,
@@ -117,7 +113,7 @@ def pid_after(seconds: float) -> int:
     return os.getpid()
 
 
-class Awkward(Exception):
+class AwkwardError(Exception):
     """Cannot be pickled."""
 
     def __init__(self) -> None:
@@ -127,4 +123,22 @@ class Awkward(Exception):
 
 def raise_awkward() -> None:
     """Raise what cannot be sent."""
-    raise Awkward
+    raise AwkwardError
+
+
+_marks: list[bool] = []
+
+
+def mark() -> None:
+    """Remember in this process that this was called."""
+    _marks.append(True)
+
+
+def marked() -> bool:
+    """Whether ``mark`` was called in this process, once."""
+    return _marks == [True]
+
+
+def die() -> None:
+    """SIGKILL for this process."""
+    os.kill(os.getpid(), signal.SIGKILL)

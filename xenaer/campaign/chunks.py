@@ -7,28 +7,30 @@ little is repeated when a worker dies and that nobody waits long for the last on
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
-REPEATED_SHARE = 0.05
+TWICE_SHARE = 0.05
 SAMPLED_SHARE = 0.001
 GROWTH = 4  # a chunk has at most so many times as many cases as the one before, until it is known what they take
 SMOOTHING = 0.3  # weight of the last chunk in what is known about the time of a case
 SIZE_MAX = 5000  # results of a chunk are in memory together
 
 
-def is_repeated(seed: int, number: int) -> bool:
-    """Whether case ``number`` of a campaign with ``seed`` is played twice: the first one, and 5 % of the others."""
-    return number == 0 or _share(seed, number, "twice") < REPEATED_SHARE
+class Draw(NamedTuple):
+    """What chance, that is the seed and its number alone, decides about a case.
+
+    ``twice``: it is played twice and the journals are compared; ``keep``: its journal is kept whatever comes of it.
+    """
+
+    twice: bool
+    keep: bool
 
 
-def is_sampled(seed: int, number: int) -> bool:
-    """Whether case ``number`` keeps its journal whatever comes of it: one in a thousand."""
-    return _share(seed, number, "sample") < SAMPLED_SHARE
-
-
-def _share(seed: int, number: int, purpose: str) -> float:
-    """A number from 0 to below 1 that depends on its arguments alone."""
-    digest = hashlib.blake2b(f"{seed}/{number}/{purpose}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") / 2**32
+def draw(seed: int, number: int) -> Draw:
+    """What is done with case ``number`` of a campaign with ``seed``; the first one is always played twice."""
+    digest = hashlib.blake2b(f"{seed}/{number}/draw".encode(), digest_size=8).digest()
+    twice, keep = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")
+    return Draw(number == 0 or twice < TWICE_SHARE * 2**32, keep < SAMPLED_SHARE * 2**32)
 
 
 class ChunkSizer:

@@ -15,7 +15,7 @@ from distributed import Client
 from xenaer.campaign.case import Task
 from xenaer.campaign.dask_side import SideOptions, describe, play_on_worker
 from xenaer.campaign.dispatch import Crew, ExecutorError
-from xenaer.campaign.playing import PlayChunk
+from xenaer.campaign.playing import PlayChunk, bare
 
 CHUNK_S = 0.4  # a call costs 3 to 10 ms
 CONNECT_S = 10.0
@@ -72,7 +72,7 @@ class DaskCrew(Crew):
 
     def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
         """See ``Crew``. What is to be called goes as bytes: only the pool's workers can, and need to, load it."""
-        call = pickle.dumps((play_chunk, payload, tasks), pickle.HIGHEST_PROTOCOL)
+        call = pickle.dumps((play_chunk, payload, bare(tasks)), pickle.HIGHEST_PROTOCOL)
         return self.executor.submit(play_on_worker, call, self._options)
 
     def close(self, now: bool = False) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from xenaer.campaign.case import Outcome, Task
 from xenaer.campaign.chunks import ChunkSizer
-from xenaer.campaign.playing import PlayChunk, failed, play_tasks
+from xenaer.campaign.playing import PlayChunk, bare, failed, play_tasks
 from xenaer.campaign.pool_errors import CaseHangError, WorkerDiedError
 from xenaer.campaign.rows import Row, to_row, unpack
 
@@ -35,7 +35,7 @@ class Crew:
 
     def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
         """Have a chunk played; the future's result are packed rows (``playing.play_tasks``)."""
-        return self.executor.submit(play_tasks, play_chunk, payload, tasks)
+        return self.executor.submit(play_tasks, play_chunk, payload, bare(tasks))
 
     def close(self, now: bool = False) -> None:
         """End the executor; ``now``: without waiting for chunks that are being played."""

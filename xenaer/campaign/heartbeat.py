@@ -81,9 +81,13 @@ class Memory:
             return None
         return Beat(number, begin_s, runs)
 
+    def calls(self) -> int:
+        """How many calls the worker has begun."""
+        return int(CALLS.unpack_from(self._page, BEAT.size)[0])
+
     def kept(self, calls: int) -> list[bytes]:
         """The results that were kept completely for call ``calls`` (from 1), if the worker has begun that one."""
-        if CALLS.unpack_from(self._page, BEAT.size)[0] != calls:
+        if self.calls() != calls:
             return []
         size = os.fstat(self.fd).st_size - PAGE
         return unframed(os.pread(self.fd, size, PAGE))[0]

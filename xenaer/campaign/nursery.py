@@ -107,6 +107,7 @@ def main(fd: int, parent: int, preload: Sequence[str]) -> None:
     """Serve orders that come through socket ``fd`` until process ``parent`` has ended or closes its end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with its parent, not with the terminal
+    sys.stdout = sys.stderr  # unbuffered, since workers end by a signal
     orders = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     problem = _preload(preload)

@@ -46,6 +46,7 @@ class PoolWorker:
         self.gone = False
         self.writing = False  # something for it waits for room, and the pool for that
         self._calls = 0
+        self._handed_s = 0.0
         self._over: int | None = None  # the case that it was killed for
         self.channel.send(first)
 
@@ -53,6 +54,7 @@ class PoolWorker:
         """Hand it a call."""
         self.job = job
         self._calls += 1
+        self._handed_s = time.monotonic()
         self.channel.send(job.data)
 
     def finish(self) -> Job | None:
@@ -61,11 +63,15 @@ class PoolWorker:
         return job
 
     def guard(self, limit_s: float) -> None:
-        """Kill it if its case takes longer than ``limit_s`` for each run."""
-        beat = self.memory.beat()
-        if beat is not None and self._over is None and time.monotonic() - beat.begin_s > limit_s * beat.runs:
+        """Kill it if its case takes longer than ``limit_s`` for each run, or if it does not begin with its call."""
+        if self.job is None or self._over is not None:
+            return
+        beat, now_s = self.memory.beat(), time.monotonic()
+        if beat is not None and now_s - beat.begin_s > limit_s * beat.runs:
             self._over = beat.number
             self.kill()
+        elif now_s - self._handed_s > limit_s and self.memory.calls() != self._calls:
+            self.kill()  # somebody stopped it
 
     def kill(self) -> None:
         """SIGKILL, which cannot hit another process."""

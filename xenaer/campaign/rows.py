@@ -7,11 +7,12 @@ is told the same as one that was not interrupted: both are made from a row.
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import NamedTuple
 
 import msgpack
+from pydantic_core import from_json, to_json
 
 from xenaer.campaign.case import HASH_BYTES, PLAIN, CaseResult, Effect, Outcome, Recipe, recipe_text
 
@@ -55,13 +56,13 @@ def to_row(result: CaseResult, recipe: Recipe, twice: bool) -> Row:
         outcome=result.outcome.value,
         good=int(result.good),
         text=result.text,
-        problems_json=_json(result.problems),
+        problems_json=to_json(result.problems).decode(),
         effect=effect_bits(result.effect),
-        guests_json=_json(result.guests),
-        phases_json=_json(result.phases),
+        guests_json=_sorted_json(result.guests),
+        phases_json=_sorted_json(result.phases),
         digest=result.digest,
         recipe_json=recipe_text(recipe),
-        feedback_json=_json(result.feedback),
+        feedback_json="null" if result.feedback is None else PLAIN.encode(result.feedback),
         flags=PLAYED_TWICE * twice | HAS_JOURNAL * (result.journal is not None),
         wall_s=result.wall_s,
         set_digest=hashlib.blake2b("\n".join(points).encode(), digest_size=HASH_BYTES).digest(),
@@ -79,13 +80,13 @@ def to_result(row: Row) -> CaseResult:
         outcome=Outcome(row.outcome),
         good=bool(row.good),
         text=row.text,
-        problems=json.loads(row.problems_json) if row.problems_json != "[]" else [],
+        problems=from_json(row.problems_json) if row.problems_json != "[]" else [],
         effect=_EFFECTS[row.effect],
-        guests=json.loads(row.guests_json),
-        phases=json.loads(row.phases_json),
+        guests=from_json(row.guests_json),
+        phases=from_json(row.phases_json),
         coverage=frozenset(row.points),
         digest=row.digest,
-        feedback=json.loads(row.feedback_json) if row.feedback_json != "null" else None,
+        feedback=from_json(row.feedback_json) if row.feedback_json != "null" else None,
         wall_s=row.wall_s,
     )
 
@@ -106,8 +107,8 @@ def effect_bits(effect: Effect) -> int:
     return sum(1 << bit for bit, name in enumerate(EFFECTS) if getattr(effect, name))
 
 
-def _json(value: object) -> str:
-    return "null" if value is None else PLAIN.encode(value)
+def _sorted_json(values: Mapping[str, object]) -> str:
+    return to_json(dict(sorted(values.items()))).decode()
 
 
 # Every value, made once: it is what all cases share.

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from xenaer.campaign.case import CaseResult, Recipe, Task, case_id, recipe_text
-from xenaer.campaign.chunks import is_repeated, is_sampled
+from xenaer.campaign.chunks import draw
 from xenaer.campaign.dispatch import Crew, Dispatcher
 from xenaer.campaign.junit import write_junit
 from xenaer.campaign.playing import PlayChunk
@@ -143,8 +143,7 @@ class CampaignRunner:
         for number, recipe in enumerate(recipes, first):
             known = finished.get(number)
             if known is None:
-                keep = is_sampled(self._seed, number)
-                tasks.append(Task(number, recipe, is_repeated(self._seed, number), keep))
+                tasks.append(Task(number, recipe, *draw(self._seed, number)))
             elif known != case_id(number, recipe_text(recipe)):
                 raise RunFolderError(
                     f"{self._folder.path}: case {number} was {known} and is another one now: "
