@@ -13,7 +13,9 @@ from tests.campaign.verdict_kit import (
 from tests.tidy.sources import ROOT
 from xenaer.campaign import verdict as table
 from xenaer.campaign.afterwards import FAILED, Afterwards, Workload
+from xenaer.campaign.always import INVARIANTS
 from xenaer.campaign.case import Outcome
+from xenaer.campaign.required import QUESTION_ROWS, SILENCE_ROWS
 from xenaer.campaign.seen import Seen
 from xenaer.campaign.verdict import ROWS, decide
 
@@ -193,9 +195,23 @@ def test_of_two_rows_that_apply_the_first_wins(
     assert decide(w.facts(), after).label == next_one
 
 
-def test_the_document_has_this_table() -> None:
+# -- the document --------------------------------------------------------------------------------------
+def documented(header: str) -> list[tuple[str, ...]]:
+    """The cells of the table of docs/CAMPAIGNS.md that begins with this line."""
     text = (ROOT / "docs" / "CAMPAIGNS.md").read_text(encoding="utf-8")
-    section = text.partition("## Outcomes")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith(("| row", "| ---"))]
-    first = [tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")) for line in lines]
-    assert [cells for cells in first if len(cells) == 3] == [(r.label, str(r.outcome), r.when) for r in ROWS]
+    lines = text.partition(f"{header}\n")[2].partition("\n\n")[0].splitlines()[1:]
+    return [tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")) for line in lines]
+
+
+def test_the_document_has_the_table_of_outcomes() -> None:
+    assert documented("| row | outcome | when |") == [(row.label, str(row.outcome), row.when) for row in ROWS]
+
+
+def test_the_document_has_who_had_to_die() -> None:
+    rows = [(row.label, row.rule) for row in QUESTION_ROWS] + [(why, rule) for why, (rule, _) in SILENCE_ROWS.items()]
+    found = [cells[:2] for cells in documented("| row | rule | the guest |")]
+    assert found == [*rows, ("device-lost", "KILL-5"), ("errors-without-end", "errata 9.2 no. 14")]
+
+
+def test_the_document_has_the_invariants() -> None:
+    assert documented("| invariant | what must hold |") == [(row.name, row.says) for row in INVARIANTS]
