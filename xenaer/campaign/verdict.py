@@ -121,8 +121,8 @@ def _dead(case: Seen) -> str:
     said = "the recovery says success" if _verdicts(case) else "nobody said so"
     if found is not None:
         return f"{found.case.lost}, but {said}"
-    killed = any(guest.case.killed is not None for guest in case.guests.values())
-    for bdf, device in {} if killed else case.after.devices.items():
+    ended = any(life.ending() for lives in case.facts.lives.values() for life in lives)
+    for bdf, device in {} if ended or not _verdicts(case) else case.after.devices.items():
         if not device.owner and not device.faulty and useless(case.facts, bdf, device):
             return f"{bdf}, which nobody has, is {device.state}: {device.text}, but {said}"
     return ""
@@ -190,6 +190,8 @@ def _corrected(case: Seen) -> str:
 
 def _nothing(case: Seen) -> str:
     facts = case.facts
+    for bdf, why in facts.faulty.items():
+        return f"nothing reached the core or a guest; {bdf} is kept back as faulty: {why}"
     if facts.pending:
         bdf = next(iter(facts.pending))
         return f"the error of {bdf} was masked or not reported: nothing reached the core or a guest"
