@@ -108,12 +108,14 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:
     """``template`` with ``$name`` replaced by the value of the axis, and ``${name}`` inside a text by its text.
 
     A step whose value is nothing (null) is left out of its list, so an axis may say that a fault does not happen.
-    Raises KeyError for an axis that is not there.
+    A value may mention other axes; ``check`` has seen that none mentions itself. Raises KeyError for an axis that is
+    not there.
     """
     if isinstance(template, str):
         whole = WHOLE.fullmatch(template)
         if whole is not None:
-            return values[whole[1]]
+            value = values[whole[1]]
+            return fill(value, values) if isinstance(value, dict | list) else value
         return PARTS.sub(lambda found: str(values[found[1]]), template) if "$" in template else template
     if isinstance(template, dict):
         return {key: fill(value, values) for key, value in template.items()}
@@ -123,10 +125,23 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:
     return template
 
 
-def mentioned(template: Any) -> set[str]:
-    """The axes that a template uses."""
+def mentioned(template: Any, axes: Mapping[str, Axis] | None = None) -> set[str]:
+    """The axes that a template uses; with ``axes`` also those that their values use."""
     if isinstance(template, str):
         whole = WHOLE.fullmatch(template)
-        return {whole[1]} if whole is not None else set(PARTS.findall(template))
-    parts = template.values() if isinstance(template, dict) else template if isinstance(template, list) else ()
-    return {name for part in parts for name in mentioned(part)}
+        found = {whole[1]} if whole is not None else set(PARTS.findall(template))
+    else:
+        parts = template.values() if isinstance(template, dict) else template if isinstance(template, list) else ()
+        found = {name for part in parts for name in mentioned(part)}
+    todo = list(found) if axes is not None else []
+    while todo:
+        axis = axes.get(todo.pop()) if axes is not None else None
+        new = mentioned(list(axis.values)) - found if axis is not None else set()
+        found |= new
+        todo += new
+    return found
+
+
+def circles(axes: Mapping[str, Axis]) -> list[str]:
+    """Axes whose values come to mention the axis itself."""
+    return [name for name, axis in axes.items() if name in mentioned(list(axis.values), axes)]

@@ -47,7 +47,9 @@ class Builder:
         self.campaign = campaign
         self._hosts: dict[str, HostSpec] = {}
         form = campaign.form
-        self._uniform = not mentioned([form.profile, form.defects, form.drivers])  # one host for all cases
+        self._uniform = not mentioned(
+            [form.profile, form.defects, form.drivers, form.without]
+        )  # one host for all cases
 
     def build(self, number: int, recipe: Recipe) -> Case:
         """The case ``number`` of the campaign that ``recipe`` describes."""
@@ -77,7 +79,7 @@ class Builder:
             return form.steps
         faults = form.faults
         if recipe.get(REFERENCE):
-            faults = [fault for fault in faults if POINT not in mentioned(fault)]
+            faults = [fault for fault in faults if POINT not in mentioned(fault, self.campaign.axes)]
         return STEPS.validate_python(fill(faults, values))
 
     def _stratum(self, values: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ class Campaign:
     @property
     def waits_for_points(self) -> bool:
         """Are there faults that strike at ``$point``."""
-        return POINT in mentioned(self.form.faults)
+        return POINT in mentioned(self.form.faults, self.axes)
 
     def script(self, steps: list[StepForm], host: HostSpec | None = None) -> Script:
         """Some of its steps, ready to be played."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
-from xenaer.campaign.axes import fill, make_axis, mentioned
+from xenaer.campaign.axes import Axis, circles, fill, make_axis, mentioned
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.form import POINT, AxisForm, ExploreBase, VariantForm
+from xenaer.campaign.form import POINT, SCENARIO, AxisForm, ExploreBase, ScenariosForm, VariantForm
 from xenaer.campaign.script import check_steps
 from xenaer.campaign.steps_form import StepForm
 from xenaer.campaign.variant import apply_variant
@@ -71,9 +71,13 @@ class _Checker:
             else:
                 if self.campaign.axes[name].drawn and self.campaign.form.explore.kind in ("matrix", "exhaustive"):
                     self._problem(place, "draws numbers, which only random and guided do; list values, or give a range")
+        if isinstance(explored, ScenariosForm):
+            from xenaer.campaign.play_scenarios import rows_like  # noqa: PLC0415 - loads all roles
+
+            self.campaign.axes[SCENARIO] = Axis(SCENARIO, tuple(rows_like(explored.rows)))
         for index, name in enumerate(explored.strata):
-            if name not in explored.axes:
-                self._problem((*above, "strata", index), f"no axis {name!r}; {closest(name, explored.axes)}")
+            if name not in self.campaign.axes:
+                self._problem((*above, "strata", index), f"no axis {name!r}; {closest(name, self.campaign.axes)}")
 
     def _axis_form(self, name: str, given: Any, place: Place) -> list[Any] | AxisForm:
         if isinstance(given, list | AxisForm):
@@ -91,13 +95,16 @@ class _Checker:
         form = self.campaign.form
         template = {name: getattr(form, name) for name in TEMPLATES if getattr(form, name)}
         known = {*self.campaign.axes, *([POINT] if form.explore is not None and form.explore.exhaustive else [])}
-        missing = sorted(mentioned(template) - known)
-        for name in missing:
-            place = _place_of(template, name)
+        used = mentioned(template, self.campaign.axes)
+        assert form.explore is not None
+        above: Place = ("explore", form.explore.kind, "axes")
+        for name in sorted(used - known):
+            place = _place_of(template, name) if name in mentioned(template) else above
             self._problem(place, f"no axis {name!r}; {closest(name, sorted(known))}")
-        for name in sorted(known - mentioned(template) - {POINT}):
-            assert form.explore is not None
-            self._problem(("explore", form.explore.kind, "axes", name), "nothing uses this axis")
+        for name in sorted(known - used - {POINT, SCENARIO}):
+            self._problem((*above, name), "nothing uses this axis")
+        for name in circles(self.campaign.axes):
+            self._problem((*above, name), "its values mention the axis itself")
         if not self.problems:
             for values in itertools.islice(self._combinations(), CHECKED_MAX):
                 self._filled(template, values)
@@ -119,7 +126,8 @@ class _Checker:
                 apply_variant(self.campaign.host, form)
             except ValueError as error:
                 problems.append(document.problem(("drivers" if form.drivers else "defects",), str(error)))
-        shown = ", ".join(f"{name}={values[name]}" for name in sorted(mentioned(template)) if name in values)
+        used = sorted(mentioned(template, self.campaign.axes) & set(values))
+        shown = ", ".join(f"{name}={values[name]}" for name in used)
         self.problems += [f"{text} (with {shown})" if shown else text for text in problems]
 
     def _expectations(self) -> None:

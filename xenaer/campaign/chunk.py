@@ -61,6 +61,10 @@ def player_for(payload: bytes) -> Player:
 def make_player(campaign: Campaign, world: str) -> Player:
     """A player for ``simulated``, ``processes`` or ``both``."""
     search_beside(Path(campaign.path))
+    if campaign.form.explore is not None and campaign.form.explore.scenarios is not None:
+        from xenaer.campaign.play_scenarios import ScenarioPlayer  # noqa: PLC0415 - loads all roles
+
+        return ScenarioPlayer(campaign)
     if world == "simulated":
         from xenaer.campaign.play_simulated import SimulatedPlayer  # noqa: PLC0415 - loads all roles
 

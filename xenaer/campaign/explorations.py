@@ -17,7 +17,7 @@ from xenaer.campaign.build import REPEAT, VALUES
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, derived_seed
 from xenaer.campaign.exhaustive import Exhaustive, Rounds
-from xenaer.campaign.form import GuidedForm, MatrixForm, RandomForm, SizeForm
+from xenaer.campaign.form import GuidedForm, RandomForm, SizeForm
 from xenaer.campaign.statistics import wilson
 
 ROUND = 2_000  # cases of a round when nothing depends on results
@@ -46,10 +46,10 @@ class Script:
 class Matrix:
     """Every combination of values, ``seeds`` times each; with a limit an even spread of them."""
 
-    def __init__(self, form: MatrixForm, axes: dict[str, Axis], limit: int | None) -> None:
+    def __init__(self, seeds: int, axes: dict[str, Axis], limit: int | None) -> None:
         self.axes = axes
-        self.seeds = form.seeds
-        self.product = prod(len(axis.values) for axis in axes.values()) * form.seeds
+        self.seeds = seeds
+        self.product = prod(len(axis.values) for axis in axes.values()) * seeds
         self.total: int | None = min(self.product, limit or self.product)
 
     def rounds(self) -> Rounds:
@@ -148,7 +148,9 @@ def make_exploration(campaign: Campaign, size: SizeForm) -> Exploration:
     if explore is None:
         return Script()
     if explore.matrix is not None:
-        return Matrix(explore.matrix, axes, size.cases or explore.matrix.limit)
+        return Matrix(explore.matrix.seeds, axes, size.cases or explore.matrix.limit)
+    if explore.scenarios is not None:
+        return Matrix(explore.scenarios.seeds, axes, size.cases or explore.scenarios.limit)
     if explore.exhaustive is not None:
         return Exhaustive(axes, campaign.waits_for_points, size.cases or explore.exhaustive.limit)
     if explore.guided is not None:

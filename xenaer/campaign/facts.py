@@ -90,8 +90,23 @@ class Life:
     """
 
     __slots__ = (
-        "asked_to_kill", "begun", "dead", "destroyed", "died", "done", "domid", "functions", "guest", "incident",
-        "policy", "reason", "report_ns", "resets", "revoked", "shutdown", "steps",
+        "asked_to_kill",
+        "begun",
+        "dead",
+        "destroyed",
+        "died",
+        "domid",
+        "done",
+        "functions",
+        "guest",
+        "incident",
+        "policy",
+        "reason",
+        "report_ns",
+        "resets",
+        "revoked",
+        "shutdown",
+        "steps",
     )  # fmt: skip
 
     def __init__(self, guest: str, domid: int, begun: int) -> None:

@@ -16,6 +16,7 @@ from xenaer.form import Bdf, Form, Name, exactly_one, require_one
 from xenaer.host_form import HostForm
 
 TEMPLATE: dict[str, Any] = {"x-template": True}  # ``xenaer.schema`` allows $name everywhere below
+SCENARIO = "scenario"  # the axis of ``scenarios``
 POINT = "point"  # the axis of ``exhaustive`` that holds program points
 CASES_MAX = 100_000_000
 Count = Annotated[int, Field(ge=1, le=CASES_MAX)]
@@ -110,7 +111,15 @@ class GuidedForm(RandomForm):
     round: Annotated[int, Field(ge=1, le=100_000)] = Field(100, description="coverage is looked at after so many cases")
 
 
-KINDS = ("matrix", "exhaustive", "random", "guided")
+class ScenariosForm(ExploreBase):
+    """Scenarios of the library, each on its own host, held against the table of what they come to."""
+
+    rows: list[str] = Field(min_length=1, description="names of scenarios, * and ? allowed: X*, I7")
+    seeds: Count = Field(1, description="how often each is played, each time in another order of events")
+    limit: Count | None = None
+
+
+KINDS = ("matrix", "exhaustive", "random", "guided", "scenarios")
 
 
 class ExploreForm(Form):
@@ -122,6 +131,7 @@ class ExploreForm(Form):
     exhaustive: ExhaustiveForm | None = None
     random: RandomForm | None = None
     guided: GuidedForm | None = None
+    scenarios: ScenariosForm | None = None
 
     @model_validator(mode="after")
     def _one(self) -> ExploreForm:
@@ -129,7 +139,7 @@ class ExploreForm(Form):
 
     @property
     def kind(self) -> str:
-        """Which of the four it is."""
+        """Which of them it is."""
         return next(name for name in KINDS if getattr(self, name) is not None)
 
 
@@ -208,8 +218,10 @@ class CampaignForm(Form):
     def _one_kind(self) -> CampaignForm:
         if self.steps is not None and (self.faults or self.explore is not None):
             raise ValueError("has steps, so it may have neither faults nor explore")
-        if self.steps is None and (not self.faults or self.explore is None):
+        if self.steps is None and self.explore is None:
             raise ValueError("needs either steps, or faults and explore")
+        if self.explore is not None and bool(self.faults) == (self.explore.scenarios is not None):
+            raise ValueError("needs faults, or explore: scenarios, which bring their own")
         return self
 
 

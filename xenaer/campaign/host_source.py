@@ -21,6 +21,8 @@ def host_of(
     try:
         if option is not None:
             return load_host(option)
+        if form.explore is not None and form.explore.scenarios is not None:
+            return _of_scenarios(form.explore.scenarios.rows, document)
         if isinstance(given, str):
             return load_host(path.parent / given)
         if isinstance(given, dict) and "lspci" in given:
@@ -35,6 +37,16 @@ def host_of(
         return None
     problems.append(document.problem((), "key 'host' is missing; name a host file there or with --host"))
     return None
+
+
+def _of_scenarios(patterns: list[str], document: Document) -> HostSpec:
+    """The host of the first scenario: each case has that of its own."""
+    from xenaer.campaign.play_scenarios import host_of_scenario, rows_like  # noqa: PLC0415 - loads all roles
+
+    names = rows_like(patterns)
+    if not names:
+        raise HostError([document.problem(("explore", "scenarios", "rows"), "no scenario is called like that")])
+    return host_of_scenario(names[0])
 
 
 def _part(document: Document, key: str) -> Document:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from xenaer.campaign import heartbeat
 from xenaer.campaign.build import REFERENCE, Builder, Case
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.case import CaseResult, Outcome, Task
+from xenaer.campaign.case import CaseResult, Task
 from xenaer.campaign.coverage import coverage_of
 from xenaer.campaign.exhaustive import POINTS
 from xenaer.campaign.expectations import Ending, unmet
@@ -19,7 +18,7 @@ from xenaer.campaign.journal_hash import digest_of, pack_journal
 from xenaer.campaign.look import look
 from xenaer.campaign.machine import SetupError, SimMachine
 from xenaer.campaign.play import Runner
-from xenaer.campaign.played import Played, broken, failed_steps, result_of, verified
+from xenaer.campaign.played import Played, broken, differs, failed_steps, result_of, verified
 from xenaer.campaign.verdict import decide
 from xenaer.journal import Entry, entry
 from xenaer.simulation.explore import Pick, explore
@@ -95,12 +94,7 @@ class SimulatedPlayer:
         second = self._one(case, pick=_along(order) if order else None, fresh=True)
         if second.digest == first.digest:
             return first
-        text = (
-            f"played twice, with different journals ({first.digest} and {second.digest}): "
-            "something outlives a case, for example a driver that keeps state in its module"
-        )
-        first.problems.insert(0, text)
-        first.verdict = replace(first.verdict, outcome=Outcome.HARNESS_ERROR, label="harness", text=text)
+        differs(first, second.digest)
         return first
 
     # -- one run -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xenaer.campaign.afterwards import VERIFIED, Afterwards
@@ -56,6 +56,16 @@ def result_of(case: Case, played: Played, task: Task) -> CaseResult:
 def broken(case: Case, text: str) -> CaseResult:
     """The result of a case that could not be played."""
     return CaseResult(case.number, case.case_id, case.stratum, Outcome.HARNESS_ERROR, False, text, [text])
+
+
+def differs(played: Played, digest: str) -> None:
+    """The same case played again had another journal: nothing that it says can be trusted."""
+    text = (
+        f"played twice, with different journals ({played.digest} and {digest}): "
+        "something outlives a case, for example a driver that keeps state in its module"
+    )
+    played.problems.insert(0, text)
+    played.verdict = replace(played.verdict, outcome=Outcome.HARNESS_ERROR, label="harness", text=text)
 
 
 def failed_steps(results: list[StepResult]) -> list[str]:

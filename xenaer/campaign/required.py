@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from protocol.ers import ErsResult, result_name
-from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Life, Question, Recovery, Silence
+from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Life, Question, Recovery
 
 ERROR_DETECTED, MMIO_ENABLED, SLOT_RESET, RESUME = "error_detected", "mmio_enabled", "slot_reset", "resume"
 # What a phase may be answered with, and what the votes of a group may merge to, for the recovery to go on.
