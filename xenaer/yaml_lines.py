@@ -230,17 +230,17 @@ def _short(value: Any) -> str:
 
 
 def _allowed_keys(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that ``model`` allows at ``place`` (lists are passed through)."""
+    """The keys that ``model`` allows at ``place`` (lists, and keys that anybody may choose, are passed through)."""
     for part in place:
-        if isinstance(part, str):
-            field_info = next(f for name, f in model.model_fields.items() if part in (f.alias, name))
-            model = _inner_model(field_info.annotation)
+        found = [f for name, f in model.model_fields.items() if part in (f.alias, name)]
+        if found:
+            model = _inner_model(found[0].annotation) or model
     return [f.alias or name for name, f in model.model_fields.items()]
 
 
-def _inner_model(annotation: Any) -> type[BaseModel]:
-    """The model inside ``list[Model]``, ``Model | None`` and the like."""
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    """The model inside ``list[Model]``, ``dict[str, Model]``, ``Model | None`` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = [_inner_model(arg) for arg in getattr(annotation, "__args__", ()) if arg is not type(None)]
-    return next(iter(found))
+    found = (_inner_model(arg) for arg in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model is not None), None)

@@ -22,6 +22,7 @@ from xenaer.campaign.statistics import wilson
 
 ROUND = 2_000  # cases of a round when nothing depends on results
 CORPUS_MAX = 5_000
+NEWEST = 0.5  # the larger, the more the newest recipe of the corpus is preferred
 
 
 class Exploration(Protocol):
@@ -128,7 +129,8 @@ class Guided(Random):
         chance = random.Random(derived_seed(self.seed, number))
         if not self.corpus or chance.random() < self.fresh:
             return super().recipe(number)
-        values: dict[str, Any] = dict(chance.choice(self.corpus)[VALUES])
+        back = min(int(chance.expovariate(NEWEST)), len(self.corpus) - 1)  # the newest is nearest to what is new
+        values: dict[str, Any] = dict(self.corpus[-1 - back][VALUES])
         name = chance.choice(list(self.axes))
         values[name] = self.axes[name].draw(chance)
         return {VALUES: values}
