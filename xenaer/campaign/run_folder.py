@@ -41,7 +41,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = "the disk is full" if error.errno in FULL else (error.strerror or str(error)).lower()
-        raise RunFolderError(f"{error.filename or path}: {reason}") from error
+        raise RunFolderError(f"{error.filename2 or error.filename or path}: {reason}") from error
     except sqlite3.Error as error:
         full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
         raise RunFolderError(f"{path}: {'the disk is full' if full else error}") from error
