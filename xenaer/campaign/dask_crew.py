@@ -14,6 +14,7 @@ from distributed import Client
 
 from xenaer.campaign.case import Task
 from xenaer.campaign.dask_side import SideOptions, describe, play_on_worker
+from xenaer.campaign.dask_side import describe as describe_here
 from xenaer.campaign.dispatch import Crew, ExecutorError
 from xenaer.campaign.playing import PlayChunk, bare
 
@@ -53,7 +54,7 @@ class DaskCrew(Crew):
             raise ExecutorError(f"the Dask scheduler at {self._address} has no workers") from None
         except Exception as error:  # whatever a worker answers that cannot even load the question
             raise ExecutorError(f"a Dask worker of {self._address} has no usable xenaer: {error}") from None
-        ours = describe()
+        ours = describe_here()
         for worker, theirs in found.items():
             if theirs != ours:
                 raise ExecutorError(f"Dask worker {worker} has {theirs}, here is {ours}; they must be the same")
