@@ -31,10 +31,9 @@ class DaskCrew(Crew):
         self._client = self._connect()
         self._options = SideOptions(case_limit_s, preload)
         self._looked_s = 0.0
-        self._slots = 1
         try:
             self._check_workers()
-            super().__init__(self._client.get_executor(pure=False), self.slots, CHUNK_S)
+            super().__init__(self._client.get_executor(pure=False), 1, CHUNK_S)
         except BaseException:
             self._client.close()
             raise
@@ -66,10 +65,6 @@ class DaskCrew(Crew):
             self._slots = max(1, sum(self._client.nthreads().values()))
             self._looked_s = time.monotonic()
         return self._slots
-
-    @slots.setter
-    def slots(self, value: int) -> None:
-        self._slots = value
 
     def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
         """See ``Crew``. What is to be called goes as bytes: only the pool's workers can, and need to, load it."""

@@ -31,8 +31,13 @@ class Crew:
 
     def __init__(self, executor: Executor, slots: int, chunk_s: float = CHUNK_S) -> None:
         self.executor = executor
-        self.slots = slots
         self.chunk_s = chunk_s
+        self._slots = slots
+
+    @property
+    def slots(self) -> int:
+        """How many chunks are played at a time."""
+        return self._slots
 
     def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
         """Have a chunk played; the future's result are packed rows (``playing.play_tasks``)."""
