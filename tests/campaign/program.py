@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaign.plays import play
-from tests.campaign.rig import LIMIT_S, PAYLOAD, Guided, Listed, options
+from tests.campaign.rig import LIMIT_S, PAYLOAD, Counted, Guided, Listed, options
 from xenaer.campaign import progress
 from xenaer.campaign.dispatch import ExecutorError
 from xenaer.campaign.executors import open_crew
@@ -35,6 +35,8 @@ def report(state: Progress) -> None:
 
 def exploration(settings: dict[str, Any]) -> Exploration:
     """The exploration that the settings ask for."""
+    if "counted" in settings:
+        return Counted(settings["counted"])
     if "guided" in settings:
         return Guided(*settings["guided"])
     return Listed([{**settings["recipe"], "index": index} for index in range(settings["cases"])])

@@ -38,6 +38,19 @@ class Listed:
             yield self._recipes[first : first + self._per_round]
 
 
+class Counted:
+    """``total`` cases, none of which is made before it is its turn."""
+
+    def __init__(self, total: int) -> None:
+        self.total: int | None = total
+
+    def rounds(self) -> Generator[list[Recipe], list[CaseResult], None]:
+        """See ``Exploration``."""
+        assert self.total is not None
+        for first in range(0, self.total, 1000):
+            yield [{"do": "pass", "n": n, "stratum": f"s{n % 5}"} for n in range(first, min(first + 1000, self.total))]
+
+
 class Guided:
     """Each round follows from what the one before came to; every field of a result has its part in it."""
 

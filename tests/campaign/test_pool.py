@@ -192,7 +192,7 @@ def test_workers_are_killed_all_the_time_and_every_call_is_answered_once() -> No
     with SupervisedPool(3) as pool:
 
         def kill() -> None:
-            while not ended.wait(chance.uniform(0.0005, 0.01)):
+            while not ended.wait(chance.uniform(0.001, 0.02)):
                 for pid in chance.sample(pool.pids(), k=min(1, len(pool.pids()))):
                     try:
                         os.kill(pid, signal.SIGKILL)
@@ -201,7 +201,7 @@ def test_workers_are_killed_all_the_time_and_every_call_is_answered_once() -> No
 
         killer = threading.Thread(target=kill)
         killer.start()
-        deaths, left = 0, set(range(3000))
+        deaths, left = 0, set(range(1500))
         while left:
             futures = {pool.submit(plays.double, number): number for number in left}
             for future in as_completed(futures, timeout=60):
@@ -213,7 +213,7 @@ def test_workers_are_killed_all_the_time_and_every_call_is_answered_once() -> No
             left -= answered.keys()
         ended.set()
         killer.join()
-    assert answered == {number: 2 * number for number in range(3000)}
+    assert answered == {number: 2 * number for number in range(1500)}
     assert deaths
 
 

@@ -12,7 +12,7 @@ Recipe = dict[str, Any]  # what an exploration needs to build a case again: shor
 SEED_BYTES = 6  # a seed fits into every JSON reader's number
 ID_DIGITS = 6
 HASH_BYTES = 16
-PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # in ASCII: what no UTF-8 can hold is escaped
 
 
 class Outcome(StrEnum):

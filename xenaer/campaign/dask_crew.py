@@ -14,6 +14,7 @@ from distributed import Client
 
 from xenaer.campaign.case import Task
 from xenaer.campaign.dask_side import SideOptions, describe, play_on_worker
+from xenaer.campaign.dask_side import describe as describe_here
 from xenaer.campaign.dispatch import Crew, ExecutorError
 from xenaer.campaign.playing import PlayChunk, bare
 
@@ -30,10 +31,9 @@ class DaskCrew(Crew):
         self._client = self._connect()
         self._options = SideOptions(case_limit_s, preload)
         self._looked_s = 0.0
-        self._slots = 1
         try:
             self._check_workers()
-            super().__init__(self._client.get_executor(pure=False), self.slots, CHUNK_S)
+            super().__init__(self._client.get_executor(pure=False), 1, CHUNK_S)
         except BaseException:
             self._client.close()
             raise
@@ -53,7 +53,7 @@ class DaskCrew(Crew):
             raise ExecutorError(f"the Dask scheduler at {self._address} has no workers") from None
         except Exception as error:  # whatever a worker answers that cannot even load the question
             raise ExecutorError(f"a Dask worker of {self._address} has no usable xenaer: {error}") from None
-        ours = describe()
+        ours = describe_here()
         for worker, theirs in found.items():
             if theirs != ours:
                 raise ExecutorError(f"Dask worker {worker} has {theirs}, here is {ours}; they must be the same")
@@ -65,10 +65,6 @@ class DaskCrew(Crew):
             self._slots = max(1, sum(self._client.nthreads().values()))
             self._looked_s = time.monotonic()
         return self._slots
-
-    @slots.setter
-    def slots(self, value: int) -> None:
-        self._slots = value
 
     def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
         """See ``Crew``. What is to be called goes as bytes: only the pool's workers can, and need to, load it."""

@@ -16,8 +16,9 @@ from xenaer.campaign.rows import Row, to_row, unpack
 
 CHUNK_S = 0.15
 AHEAD = 2  # chunks per slot that have been handed over: one is played, one waits, so that nobody is idle
-DEATHS_MAX = 2  # of workers that played this case alone
-FRUITLESS_MAX = 20  # chunks in a row that failed without any result
+DEATHS_MAX = 2  # of workers that played a case alone
+FAILURES_MAX = 5  # of chunks that were this case alone, for reasons that need have nothing to do with it
+FRUITLESS_MAX = 20  # chunks in a row that failed so
 TICK_S = 0.25  # the caller hears from the dispatcher at least so often
 
 
@@ -30,8 +31,13 @@ class Crew:
 
     def __init__(self, executor: Executor, slots: int, chunk_s: float = CHUNK_S) -> None:
         self.executor = executor
-        self.slots = slots
         self.chunk_s = chunk_s
+        self._slots = slots
+
+    @property
+    def slots(self) -> int:
+        """How many chunks are played at a time."""
+        return self._slots
 
     def submit(self, play_chunk: PlayChunk, payload: bytes, tasks: list[Task]) -> Future[list[bytes]]:
         """Have a chunk played; the future's result are packed rows (``playing.play_tasks``)."""
@@ -61,14 +67,15 @@ class Dispatcher:
         self._sizer = ChunkSizer(crew.chunk_s)
         self._flying: dict[Future[list[bytes]], list[Task]] = {}
         self._done: queue.SimpleQueue[Future[list[bytes]] | None] = queue.SimpleQueue()
-        self._deaths: Counter[int] = Counter()
+        self._failures: Counter[int] = Counter()
         self._fruitless = 0
         self._stopped = False
 
     def stop(self) -> None:
         """Hand out nothing more; ``play`` ends after what is finished already."""
-        self._stopped = True
-        self._done.put(None)
+        if not self._stopped:
+            self._stopped = True
+            self._done.put(None)
 
     def play(self, tasks: Sequence[Task]) -> Iterator[list[Row]]:
         """Rows of all ``tasks``, as they are finished; nothing now and then. Raises ExecutorError."""
@@ -122,7 +129,7 @@ class Dispatcher:
             rows = self._after_failure(round_, chunk, error)
         else:
             self._sizer.learn(len(rows), sum(row.wall_s for row in rows))
-        self._fruitless = 0 if rows else self._fruitless + 1
+            self._fruitless = 0
         return rows
 
     # -- chunks that failed ------------------------------------------------------------------------
@@ -135,33 +142,41 @@ class Dispatcher:
         if suspect is not None:
             left.remove(suspect)
             rows += self._suspected(round_, suspect, death, len(chunk) == 1)
+        elif not rows:
+            self._fruitless_again(death)
         if left:
             round_.again.append(left)
-        self._give_up_if_fruitless(rows, str(death))
         return rows
 
     def _suspected(self, round_: _Round, task: Task, death: WorkerDiedError, alone: bool) -> list[Row]:
         if isinstance(death, CaseHangError):
             return [_failed_row(task, Outcome.HANG, str(death))]
-        self._deaths[task.number] += alone
-        if self._deaths[task.number] < DEATHS_MAX:
-            round_.again.append([task])
-            return []
-        del self._deaths[task.number]
-        return [_failed_row(task, Outcome.HARNESS_ERROR, f"its worker died every time: {death}")]
+        return self._once_more(round_, task, alone, DEATHS_MAX, f"its worker died every time: {death}")
 
     def _after_failure(self, round_: _Round, chunk: list[Task], error: Exception) -> list[Row]:
-        """It is not known which case did it: each is played again alone."""
-        self._give_up_if_fruitless([], f"{type(error).__name__}: {error}")
+        """It is not known which case did it, if any: each is played again alone."""
+        self._fruitless_again(error)
         if len(chunk) > 1:
             round_.again.extend([task] for task in chunk)
             return []
-        death = WorkerDiedError(f"{type(error).__name__}: {error}", chunk[0].number, [])
-        return self._suspected(round_, chunk[0], death, True)
+        text = f"it could not be played: {type(error).__name__}: {error}"
+        return self._once_more(round_, chunk[0], True, FAILURES_MAX, text)
 
-    def _give_up_if_fruitless(self, rows: list[Row], reason: str) -> None:
-        if not rows and self._fruitless >= FRUITLESS_MAX:
-            raise ExecutorError(f"{FRUITLESS_MAX} chunks in a row failed, the last one with: {reason}")
+    def _once_more(self, round_: _Round, task: Task, alone: bool, limit: int, text: str) -> list[Row]:
+        """Play a case again alone, unless that has failed ``limit`` times."""
+        self._failures[task.number] += alone
+        if self._failures[task.number] < limit:
+            round_.again.append([task])
+            return []
+        del self._failures[task.number]
+        return [_failed_row(task, Outcome.HARNESS_ERROR, text)]
+
+    def _fruitless_again(self, error: Exception) -> None:
+        """A chunk failed, and it was no case's fault. Raises ExecutorError when this goes on."""
+        self._fruitless += 1
+        if self._fruitless >= FRUITLESS_MAX:
+            text = f"{type(error).__name__}: {error}"
+            raise ExecutorError(f"{FRUITLESS_MAX} chunks in a row failed, the last one with: {text}")
 
 
 def _failed_row(task: Task, outcome: Outcome, text: str) -> Row:

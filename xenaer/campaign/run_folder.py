@@ -35,16 +35,16 @@ class RunFolderError(Exception):
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Errors of the disk and the database as RunFolderError about ``path``."""
+def explained(path: Path, hint: str = "") -> Iterator[None]:
+    """Errors of the disk and the database as RunFolderError about ``path``; ``hint`` says what to do then."""
     try:
         yield
     except OSError as error:
         reason = "the disk is full" if error.errno in FULL else (error.strerror or str(error)).lower()
-        raise RunFolderError(f"{error.filename or path}: {reason}") from error
+        raise RunFolderError(f"{error.filename2 or error.filename or path}: {reason}{hint}") from error
     except sqlite3.Error as error:
         full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
-        raise RunFolderError(f"{path}: {'the disk is full' if full else error}") from error
+        raise RunFolderError(f"{path}: {'the disk is full' if full else error}{hint}") from error
 
 
 class RunFolder:
@@ -118,7 +118,7 @@ class RunFolder:
     def add(self, rows: Sequence[Row]) -> None:
         """Store finished cases with their journals; once this returns, a SIGKILL loses none. Raises RunFolderError."""
         assert self.journals is not None
-        with explained(self.path / RESULTS):
+        with explained(self.path / RESULTS, f"; finished cases are kept, go on with --resume {self.path}"):
             dropped = self.journals.write(rows)
             self.store.add(rows)
             self.journals.drop(dropped)

@@ -64,13 +64,9 @@ class Channel:
         try:
             while data := self.sock.recv(READ_SIZE):
                 self._in += data
-                if len(data) < READ_SIZE:
-                    break
-            self.ended = not data
-        except BlockingIOError:
-            pass  # nothing more for now
-        except OSError:
             self.ended = True
+        except OSError as error:
+            self.ended = not isinstance(error, BlockingIOError)
         messages, used = unframed(self._in)
         del self._in[:used]
         return messages
