@@ -74,7 +74,7 @@ def _counters(case: Seen) -> Iterator[str]:
     unread = REPORTING[case.facts.ground.host.kernel].counts_inaccessible
     logged = Counter((bdf, COUNTER_OF[word]) for _, bdf, word, status in case.facts.errors if status or unread)
     counted = {(bdf, word): n for bdf, totals in case.after.counters.items() for word, n in totals.items() if n}
-    for bdf, word in sorted(logged.keys() | counted.keys()):
+    for bdf, word in sorted(key for key in logged.keys() | counted.keys() if key[0] not in case.facts.removed):
         there, here = counted.get((bdf, word), 0), logged[bdf, word]
         if there != here:
             yield f"dom0 counted {there} errors {word} of {bdf}, the journal has {here}"
