@@ -6,9 +6,11 @@ costs a campaign next to nothing. The texts name no times, so that equal finding
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from dom0_pciback.aer.generation import REPORTING
 from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Question
 from xenaer.campaign.guest_verdict import GuestOutcome
 from xenaer.campaign.seen import Seen
@@ -66,16 +68,16 @@ def _one_owner(case: Seen) -> Iterator[str]:
 
 
 def _counters(case: Seen) -> Iterator[str]:
+    """Older kernels do not count a fatal error whose status they could not read (linux-aer.md 14)."""
     if case.after.counters is None:
         return
-    logged: dict[tuple[str, str], int] = {}
-    for _, bdf, severity, _ in case.facts.errors:
-        logged[bdf, COUNTER_OF[severity]] = logged.get((bdf, COUNTER_OF[severity]), 0) + 1
-    for bdf, totals in case.after.counters.items():
-        for severity, total in totals.items():
-            found = logged.get((bdf, severity), 0)
-            if total != found:
-                yield f"dom0 counted {total} errors {severity} of {bdf}, the journal has {found}"
+    unread = REPORTING[case.facts.ground.host.kernel].counts_inaccessible
+    logged = Counter((bdf, COUNTER_OF[word]) for _, bdf, word, status in case.facts.errors if status or unread)
+    counted = {(bdf, word): n for bdf, totals in case.after.counters.items() for word, n in totals.items() if n}
+    for bdf, word in sorted(key for key in logged.keys() | counted.keys() if key[0] not in case.facts.removed):
+        there, here = counted.get((bdf, word), 0), logged[bdf, word]
+        if there != here:
+            yield f"dom0 counted {there} errors {word} of {bdf}, the journal has {here}"
 
 
 def _neighbours(case: Seen) -> Iterator[str]:

@@ -171,6 +171,7 @@ class Facts:
         # hardware
         self.injected: dict[str, list[int]] = {}  # function -> correctable bits, uncorrectable bits, how often
         self.touched: list[str] = []
+        self.removed: set[str] = set()  # dom0 has forgotten them, their statistics too
         self.ports_told: list[str] = []  # triggered DPC, RP PIO
         self.masked: dict[str, tuple[int, int]] = {}
         self.struck: dict[str, str] = {}  # function -> what its hardware was made to do
@@ -194,7 +195,6 @@ class Facts:
         self.asked_now: dict[str, str] = {}  # function -> phase of its last question
         self.silences: list[Silence] = []
         self.votes: list[tuple[str, str, str, str]] = []  # task, phase, vote, merged
-        self.steps: list[tuple[str, str]] = []  # task, step of a recovery: coverage
         self.reset_begun: dict[str, int] = {}
         # resets and owners
         self.resets: list[tuple[int, str, str, int, tuple[str, ...]]] = []

@@ -16,6 +16,7 @@ from xenaer.campaign.ground import BUSES
 
 MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
 CORRECTABLE = "CORRECTABLE"
+SEVERITIES = {word: word for word in (CORRECTABLE, "NONFATAL", "FATAL")}  # what else a record says is damage
 PART_OF_RECOVERY = "recovery of "  # tasks of groups, in hardened
 
 
@@ -79,11 +80,11 @@ def _message(facts: Facts, party: str, r: Any) -> None:
 
 
 def _touch(facts: Facts, party: str, r: Any) -> None:
-    facts.touched.append(r[3])
+    facts.touched.append(str(r[3]))
 
 
 def _port_told(facts: Facts, party: str, r: Any) -> None:
-    facts.ports_told.append(r[3])
+    facts.ports_told.append(str(r[3]))
 
 
 def _irq(facts: Facts, party: str, r: Any) -> None:
@@ -103,7 +104,7 @@ def _overflow(facts: Facts, party: str, r: Any) -> None:
 
 
 def _error(facts: Facts, party: str, r: Any) -> None:
-    bdf, severity, status = r[3], r[4], int(r[5])
+    bdf, severity, status = r[3], SEVERITIES[r[4]], int(r[5])
     facts.errors.append((facts.at, bdf, severity, status))
     waiting = facts.pending.get(bdf)
     if severity != CORRECTABLE:
@@ -112,6 +113,10 @@ def _error(facts: Facts, party: str, r: Any) -> None:
     elif waiting is not None:
         # An advisory error is an uncorrectable one that is reported as correctable.
         settle(facts, bdf, status, 0 if waiting[0] else -1)
+
+
+def _removed(facts: Facts, party: str, r: Any) -> None:
+    facts.removed.add(r[3])
 
 
 # -- resets ------------------------------------------------------------------------------------------
@@ -191,6 +196,7 @@ READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "aer.irq": _irq,
     "aer.lost": _overflow,
     "aer.error": _error,
+    "pci.remove": _removed,
     "pci.reset": _reset,
     "pci.restore": _restore,
     "hw.assign": _assign,

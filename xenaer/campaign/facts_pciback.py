@@ -11,6 +11,7 @@ from protocol.ids import Sbdf
 from xenaer.campaign.facts import NEVER, Facts, Question
 
 MS = 1_000_000
+PHASES = {str(phase): str(phase) for phase in Phase}  # what else a record says is damage
 PERMITTED = frozenset({"mmio_enabled", "slot_reset", "resume"})  # phases from which on a driver may use its device
 PREFIX = "pciback "
 FRONTEND = "fe state changed "
@@ -31,7 +32,7 @@ ROWS_OF_TEXT = _rows_by_text()
 
 
 def _ask(facts: Facts, party: str, r: Any) -> None:
-    bdf, phase = r[3], r[4]
+    bdf, phase = r[3], PHASES[r[4]]
     guest = facts.guest_of(bdf)
     question = Question(facts.at, bdf, guest, phase, int(r[5]))
     question.asked_ns = r[0]

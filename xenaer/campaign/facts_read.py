@@ -57,5 +57,6 @@ def state_after(ground: Ground, records: Sequence[tuple[str, Record]], state: St
 def _damaged(facts: Facts, item: Any, error: Exception) -> None:
     """Guests and whoever speaks for them may write nonsense; in the journal of dom0 or of the stub it is damage."""
     party = item[0] if isinstance(item, tuple | list) and item else None
-    if (party in TABLES or not isinstance(party, str)) and len(facts.damaged) < DAMAGE_SHOWN:
-        facts.damaged.append(f"{type(error).__name__} in {str(item)[:80]}")
+    trusted = not isinstance(party, str) or party in TABLES
+    if trusted and len(facts.damaged) < DAMAGE_SHOWN:
+        facts.damaged.append(f"{type(error).__name__} in {str(item)[:80]!r}")

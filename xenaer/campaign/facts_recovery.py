@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from protocol.ers import Phase
 from xenaer.campaign.facts import NEVER, Facts, Recovery, Silence
 from xenaer.campaign.facts_hardware import recovery_leaves, recovery_takes
 
 MS = 1_000_000
 RESUME = "resume"
+PHASES = {str(phase): str(phase) for phase in Phase}  # what else a record says is damage
 
 
 def _begin(facts: Facts, party: str, r: Any) -> None:
@@ -22,7 +24,6 @@ def _begin(facts: Facts, party: str, r: Any) -> None:
     recovery.task = r[1]
     facts.recoveries.append(recovery)
     facts.active[port] = recovery
-    facts.steps.append((r[1], "frozen" if frozen else "normal"))
     recovery_takes(facts, source)
 
 
@@ -30,7 +31,6 @@ def _end(facts: Facts, party: str, r: Any) -> None:
     """The hardened recovery writes one end for each group; the first of them ends the conversation."""
     subject, verdict = r[3], str(r[5])
     recovery = facts.recovery_of(subject) or _last_about(facts, subject)
-    facts.steps.append((r[1], verdict))
     if recovery is None:
         return
     recovery.verdicts[subject] = verdict
@@ -50,16 +50,12 @@ def _round(facts: Facts, party: str, r: Any) -> None:
     facts.round_of[r[3]] = int(r[4])
 
 
-def _phase(facts: Facts, party: str, r: Any) -> None:
-    facts.steps.append((r[1], str(r[4])))
-
-
 def _vote(facts: Facts, party: str, r: Any) -> None:
-    bdf, phase = r[3], r[4]
-    facts.votes.append((r[1], phase, r[5], r[6]))
+    bdf, phase = r[3], PHASES[r[4]]
+    facts.votes.append((str(r[1]), phase, str(r[5]), str(r[6])))
     recovery = facts.recovery_of(bdf)
     if recovery is not None:
-        recovery.votes[bdf] = phase, r[6]
+        recovery.votes[bdf] = phase, str(r[6])
     if facts.asked_now.pop(bdf, None) != phase and phase != RESUME and bdf not in facts.ground.native:
         guest = facts.guest_of(bdf)
         why = _why_unasked(facts, r[0], bdf, guest)
@@ -114,7 +110,6 @@ def _root_reset_begin(facts: Facts, party: str, r: Any) -> None:
 
 
 def _root_reset(facts: Facts, party: str, r: Any) -> None:
-    facts.steps.append((r[1], "reset"))
     begun = facts.reset_begun.pop(r[3], None)
     if begun is not None:
         facts.phase_ms["reset"] = max((r[0] - begun) / MS, facts.phase_ms.get("reset", 0.0))
@@ -124,7 +119,6 @@ READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "recovery.begin": _begin,
     "recovery.end": _end,
     "recovery.round": _round,
-    "recovery.phase": _phase,
     "recovery.vote": _vote,
     "recovery.outcome": _outcome,
     "recovery.check": _check,

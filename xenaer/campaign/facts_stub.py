@@ -30,7 +30,7 @@ def _current(facts: Facts, guest: str) -> Life:
 
 
 def _create(facts: Facts, party: str, r: Any) -> None:
-    guest, domid = r[3], r[4]
+    guest, domid = str(r[3]), int(r[4])
     facts.state.domids[domid] = guest
     facts.state.alive[guest] = domid
     facts.state.connected.discard(guest)
@@ -85,7 +85,7 @@ def _incident(facts: Facts, party: str, r: Any) -> None:
 
 def _step(facts: Facts, party: str, r: Any) -> None:
     life = _current(facts, r[3])
-    step, bdf, result = r[4], r[5], str(r[6])
+    step, bdf, result = str(r[4]), str(r[5]), str(r[6])
     _snapshot(facts, life)
     life.steps.append((facts.at, step, bdf, result))
     if bdf:
@@ -113,7 +113,7 @@ def _attach(facts: Facts, party: str, r: Any) -> None:
 
 def _detach_step(facts: Facts, party: str, r: Any) -> None:
     """A step of libxl's detach, which an operator asks for, or the end of a domain in ``linux``."""
-    bdf, step = r[3], r[4]
+    bdf, step = str(r[3]), str(r[4])
     facts.operated.add(bdf)
     facts.detach_steps.add(step)
     guest = r[1].removeprefix(TEARDOWN)
