@@ -7,6 +7,7 @@ the handler of the guest's driver, stores the answer, clears the flag and notifi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from domu_pcifront.device import GuestPciDev
 from domu_pcifront.driver import PciDriver, call_handler
@@ -18,6 +19,7 @@ from protocol.ers import ChannelState, ErsResult, Phase
 from protocol.sharedinfo import PCIB_ACTIVE, AerOp, PciOp
 
 PREFIX = "pcifront pci-0:"
+LINES_KEPT = 256  # of the log: the same requests come again and again
 
 PHASE_OF_OP: dict[int, Phase] = {
     PciOp.AER_DETECTED: Phase.ERROR_DETECTED,
@@ -37,6 +39,14 @@ SKIPPED: dict[Phase, ErsResult] = {
 _ERROR_DETECTED, _RESUME = Phase.ERROR_DETECTED, Phase.RESUME  # quicker than looked up in their class
 
 DriverOf = Callable[[int], PciDriver | None]
+
+
+@lru_cache(LINES_KEPT)
+def _request_lines(cmd: int, bus: int, devfn: int) -> tuple[str, str]:
+    return (
+        f"{PREFIX} pcifront service aer bus {bus:x} devfn {devfn:x}",
+        f"{PREFIX} pcifront AER process: cmd {cmd:x} (bus:{bus:x}, devfn{devfn:x})",
+    )
 
 
 class AerService:
@@ -103,8 +113,8 @@ class AerService:
 
     async def _common_process(self, op: AerOp) -> int:
         printk = self.kernel.printk
-        printk(INFO, f"{PREFIX} pcifront service aer bus {op.bus:x} devfn {op.devfn:x}")
-        printk(INFO, f"{PREFIX} pcifront AER process: cmd {op.cmd:x} (bus:{op.bus:x}, devfn{op.devfn:x})")
+        for line in _request_lines(op.cmd, op.bus, op.devfn):
+            printk(INFO, line)
         number = op.domain << 16 | op.bus << 8 | op.devfn
         driver = self.driver_of(number) if op.bus < 0x100 and op.devfn < 0x100 else None
         if driver is None:

@@ -15,8 +15,6 @@ from protocol.ers import Phase, result_name
 
 Handler = Callable[..., Any]
 
-_ERROR_DETECTED, _RESUME = Phase.ERROR_DETECTED, Phase.RESUME  # quicker than looked up in their class
-
 # Shipped drivers. A user's driver is named by its place, "module:Class".
 DRIVERS: dict[str, str] = {
     "xnic": "domu_pcifront.drivers.xnic:XNic",
@@ -142,6 +140,9 @@ async def call_handler(driver: PciDriver, phase: Phase, *args: Any) -> int:
     text = str(phase) if phase is not _ERROR_DETECTED else f"{phase} state={state}"
     driver.log_answer(phase, text if phase is _RESUME else f"{text} -> {result} {result_name(result)}")
     return result
+
+
+_ERROR_DETECTED, _RESUME = Phase.ERROR_DETECTED, Phase.RESUME  # quicker than looked up in their class
 
 
 def _vote(driver: PciDriver, phase: Phase, answer: Any) -> int:

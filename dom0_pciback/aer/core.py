@@ -14,7 +14,7 @@ from dom0_pciback.aer.recovery import GENERATIONS, pcie_do_recovery
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, device_file, root_file
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.ownership import has_aer_service, owns_aer
+from dom0_pciback.pci.ownership import has_aer_service
 from protocol.ers import ChannelState
 from protocol.ids import Sbdf
 from protocol.topology import COLLECTORS
@@ -43,7 +43,7 @@ class AerCore:
         self.recover = recover or self.do_recovery
         self.roots: dict[Sbdf, AerRpc] = {}
         self.ghes = Ghes(core, self.recover, self.reporting)
-        if owns_aer(core.boot):  # else the interrupts are the firmware's
+        if core.owns_aer:  # else the interrupts are the firmware's
             core.hierarchy.interrupt = self.interrupt
         for dev in core.devices.values():
             if has_aer_service(core, dev):

@@ -99,7 +99,8 @@ class Dpc:
             port = self.ports[dev.sbdf] = DpcPort(core, dev, irq)
             dpc_probe(core, dev, irq)
             core.kernel.spawn(_thread(port, recover), f"irq/{irq}-pcie-dpc")
-        share_interrupt(core.hierarchy, self.interrupt)
+        if self.ports:
+            share_interrupt(core.hierarchy, self.interrupt)
 
     def interrupt(self, function: Any) -> None:
         """The hardware raised an interrupt of this port."""

@@ -46,7 +46,8 @@ class Edr:
         self.ports: dict[Sbdf, PciDev] = {dev.sbdf: dev for dev in ports} if firmware_owns else {}
         for dev in self.ports.values():
             dpc_enable(core, dev)
-        share_interrupt(core.hierarchy, self.interrupt)
+        if self.ports:
+            share_interrupt(core.hierarchy, self.interrupt)
 
     def interrupt(self, function: Any) -> None:
         """The firmware's handler: it clears the interrupt and notifies the port's node."""

@@ -24,6 +24,7 @@ _LAYERS = (bits.PHYSICAL, bits.DATA_LINK, bits.GENERAL)
 _AGENTS = (bits.COMPLETER, bits.REQUESTER, bits.TRANSMITTER, bits.COMPONENT)
 
 Masks = tuple[tuple[int, str], ...]
+_CORRECTABLE = Severity.CORRECTABLE  # quicker than looked up in its class
 
 
 class Words(NamedTuple):
@@ -36,17 +37,22 @@ class Words(NamedTuple):
 
     def bit_names(self, severity: Severity) -> dict[int, str]:
         """Names of the bits of this class."""
-        return self.names[severity is not Severity.CORRECTABLE]
+        return self.names[severity is not _CORRECTABLE]
 
     def layer(self, severity: Severity, status: int) -> str:
         """Layer text for a raw status word of this class (masked bits included)."""
-        masks = self.layers[severity is not Severity.CORRECTABLE]
-        return next((layer for mask, layer in masks if status & mask), bits.TRANSACTION)
+        return _first(self.layers[severity is not _CORRECTABLE], status, bits.TRANSACTION)
 
     def agent(self, severity: Severity, status: int) -> str:
         """Agent text for a raw status word of this class (masked bits included)."""
-        masks = self.agents[severity is not Severity.CORRECTABLE]
-        return next((agent for mask, agent in masks if status & mask), bits.RECEIVER)
+        return _first(self.agents[severity is not _CORRECTABLE], status, bits.RECEIVER)
+
+
+def _first(masks: Masks, status: int, otherwise: str) -> str:
+    for mask, text in masks:
+        if status & mask:
+            return text
+    return otherwise
 
 
 def _by_layer(rows: tuple[Bit, ...]) -> Masks:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dom0_pciback.aer.status import write_back
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
-from dom0_pciback.pci.ownership import owns_aer
 from dom0_pciback.pci.reset import bus_error_reset, pcie_reset_flr
 from kernel_stub.kernel import INFO
 from protocol.ers import ErsResult
@@ -32,7 +31,7 @@ def masked_root(core: PciCore, bridge: PciDev) -> PciDev | None:
     None without AER there, for a collector itself, above which there is no root port (4.8 item 1), and if the
     firmware owns AER.
     """
-    if not owns_aer(core.boot):
+    if not core.owns_aer:
         return None
     root = bridge.rcec if bridge.kind == "rciep" else bridge.root if bridge.root.kind == "root_port" else None
     return root if root is not None and root.aer else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dom0_pciback.pci.ownership import owns_aer, pcie_aer_is_native
+from dom0_pciback.pci.ownership import pcie_aer_is_native
 from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVSTA_ERRORS
 from protocol.topology import COLLECTORS
@@ -43,7 +43,7 @@ def pcie_clear_device_status(core: PciCore, dev: PciDev) -> None:
 
 def clear_status(core: PciCore, dev: PciDev) -> None:
     """What step 8 of a recovery clears on the detecting device (4.2); nothing if the firmware owns AER."""
-    if owns_aer(core.boot):
+    if core.owns_aer:
         pcie_clear_device_status(core, dev)
         pci_aer_clear_nonfatal_status(core, dev)
 

@@ -61,4 +61,4 @@ def tlp_header_text(log: TlpLog) -> str:
 
 
 def _dwords(dwords: list[int]) -> str:
-    return " ".join(f"{dword:#010x}" for dword in dwords)
+    return " ".join([f"{dword:#010x}" for dword in dwords])

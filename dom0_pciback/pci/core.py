@@ -9,6 +9,7 @@ from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import PciDriver
 from dom0_pciback.pci.enumerate import enumerate_devices
 from dom0_pciback.pci.hardware import HierarchyLike
+from dom0_pciback.pci.ownership import owns_aer
 from dom0_pciback.pci.regs import ALL_ONES
 from kernel_stub.kernel import Kernel
 from kernel_stub.sync import Mutex, ReadersLock
@@ -36,6 +37,7 @@ class PciCore:
         self.hierarchy = hierarchy
         self.timing = timing
         self.boot = boot or BootSpec()
+        self.owns_aer = owns_aer(self.boot)
         self.bus_sem = ReadersLock(kernel, "pci_bus_sem")  # held for reading through a recovery (errata 6.2)
         self.rescan_remove_lock = Mutex(kernel, "pci_rescan_remove_lock")
         self.reset_guard: ResetGuard = lambda dev: nullcontext()  # around every reset by sysfs

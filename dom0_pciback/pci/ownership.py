@@ -39,7 +39,7 @@ def owns_aer(boot: BootSpec) -> bool:
 
 def pcie_aer_is_native(core: PciCore, dev: PciDev) -> bool:
     """The kernel owns the AER registers of ``dev``, which has some."""
-    return dev.aer != 0 and owns_aer(core.boot)
+    return dev.aer != 0 and core.owns_aer
 
 
 def has_aer_service(core: PciCore, dev: PciDev) -> bool:

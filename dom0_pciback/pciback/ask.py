@@ -7,10 +7,13 @@ the guest has cleared the flag, has died, gives the device back, or has used up 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dom0_pciback.pciback.backend import XenPcibkDevice
 from dom0_pciback.pciback.events import BackendEvents
 from dom0_pciback.pciback.profile import Defect, Situation, situation_of
 from dom0_pciback.pciback.stub import PcistubDevice
+from dom0_pciback.pciback.vpci import GuestAddress
 from kernel_stub.kernel import DEBUG, MS
 from protocol.channel import Channel
 from protocol.ers import ChannelState, ErsResult, Phase
@@ -27,6 +30,7 @@ OP_OF_PHASE: dict[Phase, PciOp] = {
 _D2, _D4, _D9, _D10, _D20, _D21 = Defect.D2, Defect.D4, Defect.D9, Defect.D10, Defect.D20, Defect.D21
 _TIMEOUT, _ANSWER_INVALID, _RESUME = Situation.TIMEOUT, Situation.ANSWER_INVALID, Phase.RESUME
 
+LINES_KEPT = 256  # of the log: the same questions are put to the same functions again and again
 END_KNOWN = 1_000 * MS  # by then a supervisor has told of a guest's death
 
 Answer = tuple[Situation, int]
@@ -119,8 +123,7 @@ async def _common_process(
     assert worker is not None
     kernel, page, events = pdev.kernel, channel.page, worker.events
     cmd = OP_OF_PHASE[phase]
-    domain, bus, devfn = address
-    kernel.printk(DEBUG, f"{psdev.dev.prefix}xen_pciback: aer_op {cmd:x} dom {domain:x} bus {bus:x} devfn {devfn:x}")
+    kernel.printk(DEBUG, _asked_line(psdev.dev.prefix, phase, address))
     kernel.trace("pciback.ask", psdev.dev.name, phase, state)
     page.write_aer(cmd, state, *address)
     events.op_pending = True
@@ -142,6 +145,12 @@ async def _common_process(
         events.reply_equals_request += 1
     kernel.trace("pciback.answer", psdev.dev.name, phase, answer[1], answer[0])
     return answer
+
+
+@lru_cache(LINES_KEPT)
+def _asked_line(prefix: str, phase: Phase, address: GuestAddress) -> str:
+    domain, bus, devfn = address
+    return f"{prefix}xen_pciback: aer_op {OP_OF_PHASE[phase]:x} dom {domain:x} bus {bus:x} devfn {devfn:x}"
 
 
 async def _wait(

@@ -6,19 +6,27 @@ group recovery of the ``hardened`` profile, differ only in the table and in who 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dom0_pciback.aer.status import pci_aer_clear_nonfatal_status
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import ErrorHandlers
-from dom0_pciback.pciback.ask import Budget, ask
+from dom0_pciback.pciback.ask import LINES_KEPT, Budget, ask
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import Decision, Situation, Table, decide
 from dom0_pciback.pciback.stub import PcistubDevice
 from kernel_stub.kernel import DEBUG, MS
 from protocol.ers import ChannelState, Phase
+from protocol.ids import Sbdf
 from protocol.layout_pcie import EXP, EXP_DEVSTA_FED, EXP_DEVSTA_NFED
 
 _NOT_ASSIGNED = Situation.NOT_ASSIGNED
 _NAME = {phase: f"xen_pcibk_{'error_resume' if phase is Phase.RESUME else phase}" for phase in Phase}
+
+
+@lru_cache(LINES_KEPT)
+def _called_line(prefix: str, phase: Phase, sbdf: Sbdf) -> str:
+    return f"{prefix}xen_pciback: {_NAME[phase]}(bus:{sbdf.bus:x},devfn:{sbdf.devfn:x})"
 
 
 class PhaseOutcome:
@@ -57,9 +65,7 @@ class Callbacks:
         return await self._decide(dev, phase, state, budget, table or self.table)
 
     def _say_called(self, dev: PciDev, phase: Phase) -> None:
-        self.kernel.printk(
-            DEBUG, f"{dev.prefix}xen_pciback: {_NAME[phase]}(bus:{dev.sbdf.bus:x},devfn:{dev.sbdf.devfn:x})"
-        )
+        self.kernel.printk(DEBUG, _called_line(dev.prefix, phase, dev.sbdf))
 
     async def _decide(
         self, dev: PciDev, phase: Phase, state: ChannelState, budget: Budget, table: Table

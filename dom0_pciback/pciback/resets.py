@@ -8,8 +8,7 @@ what guests do and what is cleared meanwhile would be lost in the reset.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 
 from dom0_pciback.aer.root_reset import bridge_of
 from dom0_pciback.pci.core import PciCore
@@ -38,6 +37,29 @@ class Locks:
     async def __aexit__(self, *error: object) -> None:
         for lock in reversed(self.locks):
             lock.release()
+
+
+class Turn:
+    """``async with``: ``dev`` is among those ``under_way``, once there is nothing ``in_the_way``."""
+
+    __slots__ = ("_dev", "_ends", "_in_the_way", "_under_way")
+
+    def __init__(
+        self, ends: WaitQueue, dev: PciDev, under_way: list[PciDev], in_the_way: Callable[[], bool]
+    ) -> None:  # fmt: skip
+        self._ends = ends
+        self._dev = dev
+        self._under_way = under_way
+        self._in_the_way = in_the_way
+
+    async def __aenter__(self) -> None:
+        while self._in_the_way():
+            await self._ends.wait()
+        self._under_way.append(self._dev)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._under_way.remove(self._dev)
+        self._ends.wake_all()
 
 
 class Resets:
@@ -70,27 +92,13 @@ class Resets:
         return self.lock_of_port(bridge_of(dev))
 
     # -- recoveries and resets by sysfs, one after the other -------------------------------------
-    @asynccontextmanager
-    async def recovering(self, bridge: PciDev) -> AsyncIterator[None]:
+    def recovering(self, bridge: PciDev) -> Turn:
         """A recovery of all that is below ``bridge``."""
-        await self._apart.wait_until(lambda: not any(_covers(bridge, dev) for dev in self._asked))
-        self._recovering.append(bridge)
-        try:
-            yield
-        finally:
-            self._recovering.remove(bridge)
-            self._apart.wake_all()
+        return Turn(self._apart, bridge, self._recovering, lambda: any(_covers(bridge, dev) for dev in self._asked))
 
-    @asynccontextmanager
-    async def by_sysfs(self, dev: PciDev) -> AsyncIterator[None]:
+    def by_sysfs(self, dev: PciDev) -> Turn:
         """A reset of ``dev`` that nobody but its user needs: it has time until the recovery has ended."""
-        await self._apart.wait_until(lambda: not any(_covers(bridge, dev) for bridge in self._recovering))
-        self._asked.append(dev)
-        try:
-            yield
-        finally:
-            self._asked.remove(dev)
-            self._apart.wake_all()
+        return Turn(self._apart, dev, self._asked, lambda: any(_covers(bridge, dev) for bridge in self._recovering))
 
     # -- resets ----------------------------------------------------------------------------------
     async def flr(self, dev: PciDev) -> str:

@@ -48,6 +48,7 @@ from protocol.layout_pcie import (
 
 NO_HEADER = (0, 0, 0, 0)
 _CORRECTABLE = Severity.CORRECTABLE  # quicker than looked up in its class
+_RECEIVERS = (RootPort, EventCollector)
 
 
 class ErrorMessage(NamedTuple):
@@ -253,7 +254,7 @@ def send_message(function: Function, severity: Severity) -> None:
     at: Function | None = function
     while at is not None and passes(at, message, at is function):
         root = collector_of(at) if at.kind == "rciep" else at
-        if isinstance(root, RootPort | EventCollector):
+        if isinstance(root, _RECEIVERS):
             _receive(root, message, function.sbdf.rid)
             return
         at = at.parent
