@@ -105,6 +105,9 @@ class World:
         """As ``step``, but any ready task, and any event within the window, may be next."""
         ways: list[tuple[Lane, Callable[[], None]]] = []
         for kernel in list(self._runnable):
+            if kernel.hurried:
+                self._run_one(kernel, 0)
+                return True
             kernel.run_timers()
             names = kernel.ready()
             if not names:
