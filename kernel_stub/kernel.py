@@ -110,6 +110,7 @@ class Kernel:
         self.on_wake: Callable[[], None] | None = None  # the world wants to know that work appeared
         self.choose: Choose = first_choice  # what may go either way on several processors
         self.locks: LockWatch | None = None  # who wants to know about every lock that is taken
+        self.hurried = 0  # how many of those that are ready must run before anything else anywhere does
         self._ready: deque[Task | Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._cancelled = 0  # timers in the heap that will never fire, at most
@@ -124,6 +125,7 @@ class Kernel:
         self.wake(task)
         if first:
             self._ready.rotate(1)
+            self.hurried += 1
         return task
 
     def wake(self, task: Task, value: Any = None) -> None:
@@ -151,6 +153,7 @@ class Kernel:
                 step(item)
             else:
                 item()  # type: ignore[operator]
+        self.hurried = 0
 
     def ready(self) -> list[str]:
         """Names of what is ready, in its order, numbered from the second on: what several processors could run next."""
@@ -163,6 +166,7 @@ class Kernel:
     def run_one(self, index: int = 0) -> None:
         """Run one of the things that are ready, out of turn if ``index`` is not 0."""
         ready = self._ready
+        self.hurried = max(self.hurried - 1, 0)
         if index:
             ready.rotate(-index)
             item = ready.popleft()
@@ -189,6 +193,7 @@ class Kernel:
     def interrupt(self, callback: Callable[[], None]) -> None:
         """Call a function that never waits as soon as the running task waits, before everything that is ready."""
         self._ready.appendleft(callback)
+        self.hurried += 1
         if self.on_wake is not None:
             self.on_wake()
 

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from protocol.topology import FunctionSpec, HostSpec
 from xenaer.campaign.judge import describe
-from xenaer.campaign.play import PASSIVE, StepResult
+from xenaer.campaign.play import StepResult
 from xenaer.campaign.script import Script
-from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.steps_form import PASSIVE, StepForm
 from xenaer.journal import Entry
 from xenaer.story import WIDTH, Story, ms, short
 

@@ -102,6 +102,7 @@ class Machine:
         self.drivers = {"0000:00:00.0": "xnic"}
         self.states = {"good": 4, "bad": 4, "fresh": 0}
         self.letters = {"good": "-b----", "bad": "-b----", "fresh": "-b----"}
+        self.devices: dict[str, list[dict[str, str]]] = {}
         self.verified = 16
         self.xl_status = 0
 
@@ -109,7 +110,11 @@ class Machine:
         if verb == "xl":
             return self.xl(args)
         if target == "hypervisor":
-            return {"domains": [{"name": name, "be": s, "fe": s} for name, s in self.states.items()]}
+            devices = self.devices
+            found = [
+                {"name": name, "be": s, "fe": s, "devices": devices.get(name, [])} for name, s in self.states.items()
+            ]
+            return {"domains": found}
         return {"config": bytes(self.config), "status": self.drivers, "workload": {"nic": self.verified}}.get(verb)
 
     def xl(self, argv: list[Any]) -> tuple[int, str, str]:
@@ -176,10 +181,10 @@ def test_file_of_aer_inject(tmp_path: Path) -> None:
 
 def test_workload_of_one_device(tmp_path: Path) -> None:
     def prepare(system: FakeSystem, machine: Machine) -> None:
-        system.add(0, "dom0", "pciback.export", NIC0, vdevfn=8)
+        machine.devices["good"] = [{"bdf": NIC0, "vdev": "0000:00:01.0"}]
 
     runner = play(tmp_path, "  - workload: {guest: good, count: 16, device: nic0}\n", prepare)
-    assert asked(runner) == [("good", "workload", [8, 16])]
+    assert asked(runner)[-1] == ("good", "workload", [8, 16])
 
 
 def test_lost_data_fails_and_ends_the_script(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from protocol.topology import HostSpec
 from xenaer.campaign.case import Outcome
 from xenaer.campaign.form import CampaignForm, CounterForm, ExpectationForm
 from xenaer.campaign.judge import counted, matches, show_entry, show_match
+from xenaer.campaign.point_form import MatchForm
 from xenaer.campaign.script import resolve_bdf, resolve_subject
-from xenaer.campaign.steps_form import LogForm, MatchForm
+from xenaer.campaign.steps_form import LogForm
 from xenaer.journal import Entry
 
 BAD = frozenset(Outcome) - {

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVSTA_ERRORS
 from protocol.topology import HostSpec
-from xenaer.campaign.steps_form import MatchForm, StepForm
+from xenaer.campaign.point_form import MatchForm
+from xenaer.campaign.steps_form import StepForm
 from xenaer.journal import Entry, fields_of
 
 CAP_POINTER = 0x34
@@ -133,14 +137,22 @@ def _word(data: bytes, offset: int, width: int) -> int:
 def describe(step: StepForm) -> str:
     """A name for a step that has none: its action and whom it is about."""
     form = getattr(step, step.action)
-    given = [str(value) for value in _leaves(form.model_dump(exclude_none=True, exclude_defaults=True))]
-    return f"{step.action.replace('_', '-')} {' '.join(given[:3])}".rstrip()
+    fields = ((getattr(form, name), field) for name, field in type(form).model_fields.items())
+    given = [value for value, field in fields if value is not None and value != _default(field)]
+    return f"{step.action.replace('_', '-')} {' '.join(_leaves(given)[:3])}".rstrip()
 
 
-def _leaves(value: Any) -> list[Any]:
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def _leaves(value: Any) -> list[str]:
+    """What stands in a value, without what is not given."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_none=True, exclude_defaults=True)
     if isinstance(value, dict):
         return [leaf for part in value.values() for leaf in _leaves(part)]
-    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, list) else [value]
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, list) else [str(value)]
 
 
 def show_match(match: MatchForm) -> str:

@@ -7,12 +7,10 @@ A failed expectation lets the script go on; a failed action or wait ends it, sin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from kernel_stub.rpc import RpcError
-from protocol.ids import Sbdf
 from protocol.xenbus import XenbusState
 from xenaer.campaign.judge import (
     config_state,
@@ -24,86 +22,55 @@ from xenaer.campaign.judge import (
     show_entry,
     show_match,
 )
-from xenaer.campaign.script import Script, error_bits, resolve_bdf, resolve_subject
-from xenaer.campaign.steps_form import (
-    AerInjectForm,
-    ExpectForm,
-    GuestDeviceForm,
-    GuestForm,
-    InjectForm,
-    MatchForm,
-    SleepForm,
-    StepForm,
-    TouchForm,
-    WaitForm,
-    WorkloadForm,
-)
+from xenaer.campaign.later import FAILURES, Later, StepResult, owners_of
+from xenaer.campaign.orders import Context, StepError, make_order, xl_result
+from xenaer.campaign.point_form import MatchForm, PointForm
+from xenaer.campaign.points import Owners, Point, point_of
+from xenaer.campaign.script import Script, resolve_bdf, resolve_subject
+from xenaer.campaign.steps_form import PASSIVE, ExpectForm, SleepForm, StepForm, WaitForm
 from xenaer.campaign.system import System
 from xenaer.control import ControlError
 from xenaer.journal import Entry
 
+__all__ = ["Runner", "StepError", "StepResult", "xl", "xl_result"]
+
 POLL_MS = 10.0
 SETTLE_MS = 50.0  # records of the last action still arrive
-XL_WORDS: dict[str, tuple[str, ...]] = {
-    "create": ("create",),
-    "destroy": ("destroy",),
-    "kill": ("destroy", "-f"),
-    "shutdown": ("shutdown",),
-    "reboot": ("reboot",),
-    "pause": ("pause",),
-    "unpause": ("unpause",),
-    "attach": ("pci-attach",),
-    "detach": ("pci-detach",),
-}
-PASSIVE = ("wait", "expect", "sleep")  # steps after which "since the last action" stays where it was
-
-
-class StepError(Exception):
-    """A step did not do what it should; the text says what happened instead."""
-
-
-@dataclass(slots=True)
-class StepResult:
-    """How a step went. ``number`` counts from 1; times in seconds of the system."""
-
-    number: int
-    total: int
-    name: str
-    action: str
-    good: bool
-    text: str
-    begin_s: float
-    end_s: float
-
-    def line(self) -> str:
-        """One line for reports."""
-        mark = "ok  " if self.good else "FAIL"
-        took_ms = (self.end_s - self.begin_s) * 1000
-        return f"[{self.number:2}/{self.total}] {mark} {self.name:<54} {took_ms:8.1f} ms  {self.text}".rstrip()
 
 
 class Runner:
-    """Runs one script. The ``on_`` callbacks tell a view what happens; ``on_records`` also that nothing did.
+    """Plays the steps of one script. The ``on_`` callbacks tell a view what happens; ``on_records`` also that nothing
+    did. ``on_step`` is called once more for a step that is not done at its turn, when it is known what came of it.
 
-    ``entries`` collects every journal record seen.
+    ``play``, then ``settle``; ``run`` is both, with a moment for the last records only.
     """
 
     def __init__(self, system: System, script: Script) -> None:
         self.system = system
         self.script = script
         self.host = script.host
-        self.entries: list[Entry] = []
         self.results: list[StepResult] = []
-        self.on_records: Callable[[list[Entry]], None] = lambda entries: None
+        self.on_records: Callable[[list[Entry]], None] | None = None
         self.on_begin: Callable[[StepForm, int], None] = lambda step, number: None
         self.on_step: Callable[[StepResult], None] = lambda result: None
+        self._entries: list[Entry] = []
         self._cursor: Any = None
         self._mark = 0  # index of the first record of the last action
+        self._begin_s = system.now_s
+        self._later: list[Later] = []
+        self._context = Context(self.host, script.texts, self._guest_devfn)
 
     # -- running -------------------------------------------------------------------------------
     def run(self) -> bool:
-        """Run all steps; True if everything that was expected held."""
+        """Play all steps, and wait a moment; True if everything that was expected held."""
+        self.play()
+        self.advance(SETTLE_MS)
+        return self._conclude()
+
+    def play(self) -> None:
+        """Do each step at its turn. One that fails ends the script, unless it is an expectation, or may fail."""
         steps = self.script.steps
+        self._begin_s = self.system.now_s
         for number, step in enumerate(steps, 1):
             self.on_begin(step, number)
             result = self._step(step, number, len(steps))
@@ -111,37 +78,93 @@ class Runner:
             self.on_step(result)
             if not result.good and step.action != "expect":
                 break
-        self.advance(SETTLE_MS)
+
+    def settle(self, ms: float) -> bool:
+        """Let what is under way come to its end; then no program point is waited for any more. As ``run``."""
+        self.advance(ms)
+        good = self._conclude()
+        if self._later:
+            self.system.disarm()
+        return good
+
+    def _conclude(self) -> bool:
+        for later in self._later:
+            if not later.over:
+                later.conclude()
+                self.on_step(later.result)
         return all(result.good for result in self.results)
 
     def _step(self, step: StepForm, number: int, total: int) -> StepResult:
-        action, begin_s = step.action, self.system.now_s
-        self.refresh()
-        if action not in PASSIVE:
-            self._mark = len(self.entries)
+        action, now_s = step.action, self.system.now_s
+        active = action not in PASSIVE
+        if active and step.at is None:
+            self._mark = self._recorded()
+        result = StepResult(number, total, step.name or describe(step), action, True, "", now_s, now_s)
         try:
-            good, text = True, self._do(action, getattr(step, action))
-        except (StepError, ControlError, RpcError) as error:
-            good, text = False, str(error)
-        name = step.name or describe(step)
-        return StepResult(number, total, name, action, good, text, begin_s, self.system.now_s)
+            if active:
+                self._act(step, result)
+            else:
+                method: Callable[[Any], str] = getattr(self, f"_{action}")
+                result.text = method(getattr(step, action))
+        except FAILURES as error:
+            result.good, result.text = step.may_fail, str(error)
+        result.end_s = self.system.now_s
+        return result
 
-    def _do(self, action: str, form: Any) -> str:
-        if action in XL_WORDS:
-            return self._xl_action(action, form)
-        method: Callable[[Any], str] = getattr(self, f"_{action}")
-        return method(form)
+    def _act(self, step: StepForm, result: StepResult) -> None:
+        """Do it, begin it, or arm it."""
+        order = make_order(step.action, getattr(step, step.action), self._context)
+        if step.at is None and not step.background:
+            result.text = order.do(self.system)
+            return
+        later = Later(self.system, order, result, forgiving=step.may_fail)
+        self._later.append(later)
+        if step.at is None:
+            later.begin()
+        else:
+            elapsed_ms = (self.system.now_s - self._begin_s) * 1000
+            later.arm(self.point(step.at), step.at.after_ms, self.owners, elapsed_ms)
+
+    def point(self, form: PointForm) -> Point:
+        """The program point that a form means."""
+        device = resolve_bdf(self.host, form.device) if form.device is not None else None
+        subject = resolve_subject(self.host, form.record.subject) if form.record is not None else None
+        return point_of(form, device, subject)
+
+    def owners(self) -> Owners:
+        """Who has which device now."""
+        return owners_of(self.system.ctl("hypervisor", "status", []))
+
+    def _guest_devfn(self, guest: str, device: str) -> int:
+        devfn = self.owners().devfn(guest, resolve_bdf(self.host, device))
+        if devfn is None:
+            raise StepError(f"{guest} does not have {device}")
+        return devfn
+
+    # -- records -------------------------------------------------------------------------------
+    @property
+    def entries(self) -> list[Entry]:
+        """Every journal record until now."""
+        self.refresh()
+        return self._entries
+
+    def _recorded(self) -> int:
+        """How many records there are; they are read only where that is the way to know."""
+        count = self.system.recorded()
+        return len(self.entries) if count is None or self.on_records is not None else count
 
     def refresh(self) -> None:
         """Take in the records that have appeared."""
         new, self._cursor = self.system.records(self._cursor)
-        self.entries += new
-        self.on_records(new)
+        self._entries += new
+        if self.on_records is not None:
+            self.on_records(new)
 
     def advance(self, ms: float) -> None:
-        """Let time pass, then take in the records."""
+        """Let time pass; a view is shown the records."""
         self.system.advance(ms)
-        self.refresh()
+        if self.on_records is not None:
+            self.refresh()
 
     def wait_until(self, condition: Callable[[], str | None], within_s: float) -> str | None:
         """Poll until ``condition`` gives a text; None when ``within_s`` has passed without one."""
@@ -150,56 +173,7 @@ class Runner:
             self.advance(POLL_MS)
         return text
 
-    # -- actions -------------------------------------------------------------------------------
-    def _inject(self, form: InjectForm) -> str:
-        bits = [error_bits(name) for name in form.errors]
-        cor, uncor = _join(b[0] for b in bits), _join(b[1] for b in bits)
-        bdf = resolve_bdf(self.host, form.device)
-        self.system.ctl("dom0", "inject", [bdf, cor, uncor, list(form.header)])
-        return f"{', '.join(form.errors)} at {bdf}"
-
-    def _touch(self, form: TouchForm) -> str:
-        address = Sbdf.parse(resolve_bdf(self.host, form.device))
-        if form.function is not None:
-            address = address._replace(function=form.function)
-        self.system.ctl("dom0", "touch", [str(address)])
-        return f"read of {address}"
-
-    def _aer_inject(self, form: AerInjectForm) -> str:
-        text = self.script.texts[form.file] if form.file is not None else form.text
-        self.system.ctl("dom0", "aer-inject", [text, form.file or "<text>"])
-        return form.file or "injected"
-
-    def _xl_action(self, action: str, form: GuestForm | GuestDeviceForm) -> str:
-        argv = [*XL_WORDS[action], form.guest]
-        if isinstance(form, GuestDeviceForm):
-            argv.append(resolve_bdf(self.host, form.device))
-        status, out, err = xl(self.system, argv)
-        if status != 0:
-            raise StepError((err or out).strip().replace("\n", "; ") or f"xl {action}: status {status}")
-        return f"xl {' '.join(argv)}"
-
-    def _stop(self, form: GuestForm) -> str:
-        return str(self.system.ctl("hypervisor", "stop-guest", [form.guest]))
-
-    def _workload(self, form: WorkloadForm) -> str:
-        devfn = -1 if form.device is None else self._guest_devfn(form.guest, form.device)
-        result = dict(self.system.ctl(form.guest, "workload", [devfn, form.count]))
-        text = ", ".join(f"{name}: {done} of {form.count} verified" for name, done in result.items())
-        bad = [name for name, done in result.items() if done != form.count]
-        if bad or not result:
-            raise StepError(text or f"{form.guest} has no device that carries traffic")
-        return text
-
-    def _guest_devfn(self, guest: str, device: str) -> int:
-        """Virtual devfn of a device, as the last export in the journal says."""
-        self.refresh()
-        bdf = resolve_bdf(self.host, device)
-        for item in reversed(self.entries):
-            if item["label"] == "pciback.export" and item["subject"] == bdf:
-                return int(item["vdevfn"])
-        raise StepError(f"{device} was never exported to {guest}")
-
+    # -- steps that take their turn -------------------------------------------------------------
     def _sleep(self, form: SleepForm) -> str:
         self.advance(form.ms)
         return ""
@@ -293,7 +267,8 @@ class Runner:
 
     def since(self, since: str) -> list[Entry]:
         """Records since the last action, or all."""
-        return self.entries[self._mark :] if since == "action" else self.entries
+        entries = self.entries
+        return entries[self._mark :] if since == "action" else entries
 
     def matching(self, match: MatchForm, since: str) -> list[Entry]:
         """Records that ``match`` describes."""
@@ -309,19 +284,3 @@ class Runner:
 def xl(system: System, argv: list[str]) -> tuple[int, str, str]:
     """Run an ``xl`` command: exit status, standard output, standard error."""
     return xl_result(system.ctl("hypervisor", "xl", argv))
-
-
-def xl_result(answer: Any) -> tuple[int, str, str]:
-    """The hypervisor stub's answer to ``xl`` as (status, out, err). Raises ControlError if it is none."""
-    try:
-        status, out, err = answer
-        return int(status), str(out), str(err)
-    except (TypeError, ValueError):
-        raise ControlError(f"not an answer to xl: {answer!r}") from None
-
-
-def _join(words: Iterable[int]) -> int:
-    result = 0
-    for word in words:
-        result |= word
-    return result

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from xenaer.campaign.fault_forms import (
+    STORM_S,
+    ChannelFaultForm,
+    DeviceForm,
+    DriverFaultForm,
+    GoneForm,
+    HotplugForm,
+    InjectForm,
+    ProcessForm,
+    ResetFaultForm,
+    SlowStartForm,
+    StormForm,
+)
+from xenaer.campaign.point_form import MatchForm, PointForm
 from xenaer.form import Form, exactly_one, require_one
 
-U32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
-
-
-class InjectForm(Form):
-    """Hardware error of a device: sets the bits in its AER registers and sends the error message."""
-
-    device: str
-    errors: list[str] = Field(min_length=1, description="error names as in the kernel log, e.g. CmpltTO")
-    header: list[U32] = Field(default_factory=lambda: [0, 0, 0, 0], min_length=4, max_length=4)
 
 
 class TouchForm(Form):
@@ -59,16 +64,6 @@ class WorkloadForm(Form):
     guest: str
     count: int = Field(8, ge=1, le=1_000_000)
     device: str | None = Field(None, description="only this device of the guest")
-
-
-class MatchForm(Form):
-    """Which journal records are meant; what is left out may be anything."""
-
-    label: str = Field(description="label of the record, * and ? allowed")
-    subject: str | None = Field(None, description="subject: an address, or the name of a device or guest")
-    party: str | None = None
-    task: str | None = None
-    fields: dict[str, Any] = Field(default_factory=dict)
 
 
 class WaitForm(Form):
@@ -143,18 +138,29 @@ class SleepForm(Form):
     ms: int = Field(ge=1, le=3_600_000)
 
 
+FAULTS = (
+    "storm", "gone", "back", "reset_fault", "driver", "process", "slow_start", "channel", "hotplug", "sysfs_reset",
+)  # fmt: skip
+PASSIVE = ("wait", "expect", "sleep")  # they change nothing, and end when they end
 ACTIONS = (
     "inject", "touch", "aer_inject", "attach", "detach", "create", "destroy", "kill", "shutdown", "reboot",
-    "pause", "unpause", "stop", "wait", "expect", "workload", "sleep",
+    "pause", "unpause", "stop", "wait", "expect", "workload", "sleep", *FAULTS,
 )  # fmt: skip
 
 
 class StepForm(Form):
-    """One step: an action, and a name that reports show."""
+    """One step: an action, when it is done, and a name that reports show."""
 
     model_config = ConfigDict(json_schema_extra=exactly_one(tuple(name.replace("_", "-") for name in ACTIONS)))
 
     name: str | None = None
+    at: PointForm | None = Field(
+        None, description="strike at this point: the step is armed at its turn, and the next one follows at once"
+    )
+    background: bool = Field(False, description="begin, and let the next step follow at once")
+    may_fail: bool = Field(
+        False, alias="may-fail", description="refused, failed, never reached: all of this is good, and is only told"
+    )
     inject: InjectForm | None = None
     touch: TouchForm | None = None
     aer_inject: AerInjectForm | None = Field(None, alias="aer-inject")
@@ -172,10 +178,28 @@ class StepForm(Form):
     expect: ExpectForm | None = None
     workload: WorkloadForm | None = None
     sleep: SleepForm | None = None
+    storm: StormForm | None = None
+    gone: GoneForm | None = None
+    back: DeviceForm | None = Field(None, description="a device that was gone is there again, as after power on")
+    reset_fault: ResetFaultForm | None = Field(None, alias="reset-fault")
+    driver: DriverFaultForm | None = None
+    process: ProcessForm | None = None
+    slow_start: SlowStartForm | None = Field(None, alias="slow-start")
+    channel: ChannelFaultForm | None = None
+    hotplug: HotplugForm | None = None
+    sysfs_reset: DeviceForm | None = Field(None, alias="sysfs-reset", description="echo 1 > reset, in dom0")
 
     @model_validator(mode="after")
     def _one(self) -> StepForm:
-        return require_one(self, ACTIONS)
+        require_one(self, ACTIONS)
+        if self.action in PASSIVE and (self.at is not None or self.background):
+            raise ValueError(f"{self.action} takes its turn; allowed with at and background: what does something")
+        if self.storm is not None and self.storm.lasts_s > STORM_S and self.at is None and not self.background:
+            raise ValueError(
+                f"storm: it lasts {self.storm.lasts_s:g} s, at most {STORM_S:g} s are waited for; "
+                "let it go on with background: true"
+            )
+        return self
 
     @property
     def action(self) -> str:

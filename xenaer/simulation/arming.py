@@ -8,7 +8,6 @@ reached the point, as soon as its running task waits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from kernel_stub.kernel import Halted, Kernel, LockWatch, Task
 from protocol.ports import Record
@@ -80,7 +79,7 @@ class Arming:
         if kernel.on_wake is None:  # its party has just ended
             self.parts.world.at(self.parts.world.now(), fire)
         else:
-            kernel.interrupt(partial(_fire, kernel, fire))
+            kernel.interrupt(lambda: _fire(kernel, fire))
 
 
 def _fire(kernel: Kernel, fire: Fire) -> None:

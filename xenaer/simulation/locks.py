@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kernel_stub.kernel import Kernel, Task
+from xenaer.lock_names import kind
 
-# The kernel's lock -> how its instances are called here. The spin locks of 7.1 (pcistub_devices_lock, psdev.lock,
-# device_ids_lock) are held over no wait: between two waits of a task nothing else runs, which is what they are for.
-# sh_info_lock has interrupts off and is held over a poll, so it is a lock here too.
-KINDS: tuple[tuple[str, str], ...] = (
-    ("dev_lock", "dev_lock of guest"),
-    ("reset lock", "reset lock of"),  # hardened only (H22)
-    ("device_lock", "device_lock of"),
-    ("pcistub_sem", "pcistub_sem"),
-    ("aer_op slot", "aer_op slot of"),  # hardened only (ORD-7)
-    ("sh_info_lock", "sh_info_lock"),
-    ("rescan_remove", "pci_lock_rescan_remove"),
-    ("rescan_remove", "pci_rescan_remove_lock"),
-)
 # "Order that is respected": the first is taken before the second.
 ORDER: tuple[tuple[str, str], ...] = (
     ("dev_lock", "device_lock"),
@@ -26,11 +14,6 @@ ORDER: tuple[tuple[str, str], ...] = (
     ("dev_lock", "pcistub_sem"),
     ("reset lock", "device_lock"),
 )
-
-
-def kind(lock: str) -> str:
-    """The kernel's name of a lock."""
-    return next((name for name, prefix in KINDS if lock.startswith(prefix)), lock)
 
 
 class LockOrder:

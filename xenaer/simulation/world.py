@@ -101,6 +101,9 @@ class World:
         """Let one thing happen: any ready task, or any event within the window; False if there is none."""
         ways: list[tuple[Lane, Callable[[], None]]] = []
         for kernel in list(self._runnable):
+            if kernel.hurried:
+                self._run_one(kernel, 0)
+                return True
             kernel.run_timers()
             names = kernel.ready()
             if not names:
