@@ -12,12 +12,15 @@ from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.coverage import Section, sections, universe
 from xenaer.campaign.expectations import applies
 from xenaer.campaign.form import RateForm
+from xenaer.campaign.play_simulated import EQUIVALENT, ORDERS
+from xenaer.campaign.played import ARMED, REACHED
 from xenaer.campaign.rows import to_result
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.campaign.statistics import Figures, Tallies, Tally, figures, rate
 from xenaer.campaign.summary import Summary
 
 PASSED, FAILED = 0, 1
+COUNTED = (ARMED, REACHED, ORDERS, EQUIVALENT)
 SHOWN = 10
 
 
@@ -29,6 +32,7 @@ class Conclusion:
     whole: Figures
     strata: list[Figures]
     sections: list[Section]
+    counted: dict[str, int]  # program points armed and reached, orders of events played
 
     @property
     def status(self) -> int:
@@ -41,6 +45,7 @@ class Conclusion:
             "passed": not self.problems,
             "problems": self.problems,
             "figures": [_plain(found) for found in (self.whole, *self.strata)],
+            "counted": self.counted,
             "coverage": [section._asdict() for section in self.sections],
         }
 
@@ -51,9 +56,12 @@ def conclude(campaign: Campaign, folder: RunFolder, summary: Summary) -> Conclus
     wanted = [(index, form) for index, form in enumerate(campaign.form.expect) if form.rates]
     selected: dict[int, Tally] = {index: Tally() for index, _ in wanted}
     builder = Builder(campaign)
+    counted = dict.fromkeys(COUNTED, 0)
     for row in folder.store.rows():
         result = to_result(row)
         tallies.add(result)
+        for key in counted:
+            counted[key] += (result.feedback or {}).get(key, 0)
         if wanted:
             values = builder.values(json.loads(row.recipe_json))
             for index, form in wanted:
@@ -65,7 +73,7 @@ def conclude(campaign: Campaign, folder: RunFolder, summary: Summary) -> Conclus
     covered = sections(universe(campaign.host), summary.coverage)
     strata = [figures(name, tally) for name, tally in sorted(tallies.strata.items())]
     return Conclusion(
-        problems, figures(campaign.form.name, tallies.total()), strata if len(strata) > 1 else [], covered
+        problems, figures(campaign.form.name, tallies.total()), strata if len(strata) > 1 else [], covered, counted
     )
 
 
@@ -102,6 +110,11 @@ def lines(conclusion: Conclusion, summary: Summary) -> Iterator[str]:
         seen = ", ".join(f"{outcome} {r.count}" for outcome, r in found.rates.items() if r.count)
         yield f"  {found.name}: {found.cases} cases: {seen}"
     yield "  coverage: " + ", ".join(found.text() for found in conclusion.sections)
+    counted = conclusion.counted
+    if counted[ARMED]:
+        yield f"  program points: {counted[REACHED]} of {counted[ARMED]} reached"
+    if counted[ORDERS]:
+        yield f"  orders of events: {counted[ORDERS]} played, {counted[EQUIVALENT]} equivalent ones given up"
     for failure in summary.failures[:SHOWN]:
         yield f"  FAILED {failure.case_id} {failure.outcome}: {'; '.join(failure.problems) or failure.text}"
     if summary.failing > SHOWN:

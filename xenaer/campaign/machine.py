@@ -15,6 +15,7 @@ from kernel_stub.faulty_link import FaultyLink
 from protocol.topology import HostSpec
 from xenaer.campaign.facts_read import state_after
 from xenaer.campaign.ground import Ground
+from xenaer.campaign.later import owners_of
 from xenaer.campaign.play import Runner
 from xenaer.campaign.script import Script
 from xenaer.simulation.image import (
@@ -52,6 +53,7 @@ class SimMachine:
         self._guests = [GuestImage(guest.domu) for guest in self.system.parts.guests.values() if not guest.ended]
         self.images = {str(image.function.sbdf): image.data for image in self._functions}
         self.ground = Ground(setup.host)
+        self.owners = owners_of(self.system.ctl("hypervisor", "status", []))
         self.state = state_after(self.ground, self.system.raw_records())
         self._rest = self._state()
         self.begin_ns = 0

@@ -28,7 +28,7 @@ from xenaer.campaign.look_control import look
 from xenaer.campaign.machine import SetupError
 from xenaer.campaign.play import Runner
 from xenaer.campaign.play_simulated import SimulatedPlayer
-from xenaer.campaign.played import Played, broken, failed_steps, result_of, verified
+from xenaer.campaign.played import Played, broken, failed_steps, points_reached, result_of, verified
 from xenaer.campaign.verdict import decide
 from xenaer.control import ControlError
 from xenaer.journal import Entry, differences, entry
@@ -169,8 +169,9 @@ class ProcessPlayer:
             host.records = []
         runner = Runner(host.system, self.campaign.script(case.steps, case.host))
         runner.on_records = host.add
-        runner.run()
+        runner.play()
         ended = host.settle(min(form.settle_s, form.case_limit_s))
+        runner.settle(0)
         after = look(host.system, case.host, host.facts().state, form.workload)
         host.take_in()
         guard = "" if ended else f"the system did not come to rest in {form.case_limit_s:g} s"
@@ -203,10 +204,11 @@ class ProcessPlayer:
             lambda: [entry(party, record) for party, record in host.records],
             lambda bdf: dict(host.system.ctl("dom0", "stats", [bdf])),
         )  # fmt: skip
-        problems = failed_steps(runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
+        problems = failed_steps(case.steps, runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
         begin_ns = host.records[0][1][0] if host.records else 0
         journal = pack_journal(host.records, begin_ns)
-        return Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
+        reached = points_reached(case.steps, runner.results)
+        return Played(verdict, problems, digest_of(journal), journal, coverage_of(facts), dict(reached))
 
 
 class ComparingPlayer:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from protocol.ports import Record
 from xenaer.campaign import heartbeat
 from xenaer.campaign.build import REFERENCE, Builder, Case
 from xenaer.campaign.campaign import Campaign
@@ -18,7 +19,8 @@ from xenaer.campaign.journal_hash import digest_of, pack_journal
 from xenaer.campaign.look import look
 from xenaer.campaign.machine import SetupError, SimMachine
 from xenaer.campaign.play import Runner
-from xenaer.campaign.played import Played, broken, differs, failed_steps, result_of, verified
+from xenaer.campaign.played import Played, broken, differs, failed_steps, points_reached, result_of, verified
+from xenaer.campaign.points import LockPoint, Owners, PhasePoint, Point, RecordPoint, passed
 from xenaer.campaign.verdict import decide
 from xenaer.journal import Entry, entry
 from xenaer.simulation.explore import Pick, explore
@@ -105,8 +107,8 @@ class SimulatedPlayer:
         runner = Runner(system, self.campaign.script(case.steps, case.host))
         system.world.pick, system.world.window = pick, WINDOW_NS
         try:
-            runner.run()
-            system.advance(self.campaign.form.settle_s * 1000)
+            runner.play()
+            runner.settle(self.campaign.form.settle_s * 1000)
         finally:
             system.world.pick = None
         return self._judged(case, machine, runner)
@@ -123,11 +125,13 @@ class SimulatedPlayer:
             _lazy(lambda: [entry(party, record) for party, record in records]),
             lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
         )  # fmt: skip
-        problems = failed_steps(runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
+        problems = failed_steps(case.steps, runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
         journal = pack_journal(records, machine.begin_ns)
         played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
         if case.recipe.get(REFERENCE):
-            played.feedback[POINTS] = []
+            assert self._exhaustive is not None
+            played.feedback[POINTS] = fault_points(records, machine.owners, self._exhaustive.points)
+        played.feedback |= points_reached(case.steps, runner.results)
         if machine.reusable:
             self._keep(case.variant, machine)
         return played
@@ -165,3 +169,11 @@ def _without_trailing_zeros(ways: list[int]) -> list[int]:
     while end and not ways[end - 1]:
         end -= 1
     return ways[:end]
+
+
+KIND_OF: dict[type[Point], str] = {PhasePoint: "phase", RecordPoint: "record", LockPoint: "lock"}
+
+
+def fault_points(records: list[tuple[str, Record]], owners: Owners, kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """The program points of these kinds that a run has passed, as ``at:`` takes them."""
+    return [point.to_form() for point in passed(records, owners=owners) if KIND_OF[type(point)] in kinds]

@@ -8,9 +8,11 @@ from typing import Any
 from xenaer.campaign.afterwards import VERIFIED, Afterwards
 from xenaer.campaign.build import Case
 from xenaer.campaign.case import CaseResult, Outcome, Task
-from xenaer.campaign.play import StepResult
+from xenaer.campaign.later import StepResult
+from xenaer.campaign.steps_form import StepForm
 from xenaer.campaign.verdict import ROWS, Verdict
 
+ARMED, REACHED = "armed", "reached"  # keys of a feedback
 XL_ACTIONS = frozenset({"attach", "detach", "create", "destroy", "kill", "shutdown", "reboot", "pause", "unpause"})
 HARM = {row.label: rank for rank, row in enumerate(ROWS)}  # the table is in the order of harm
 
@@ -68,13 +70,23 @@ def differs(played: Played, digest: str) -> None:
     played.verdict = replace(played.verdict, outcome=Outcome.HARNESS_ERROR, label="harness", text=text)
 
 
-def failed_steps(results: list[StepResult]) -> list[str]:
-    """Steps that did not do what they should. A toolstack command may be refused: that is an answer, not a failure."""
+def failed_steps(steps: list[StepForm], results: list[StepResult]) -> list[str]:
+    """Steps that did not do what they should.
+
+    A toolstack command may be refused, and what strikes at a program point may find nothing to strike any more: these
+    are answers, not failures.
+    """
     return [
         f"step {result.number} ({result.name}): {result.text}"
-        for result in results
-        if not result.good and result.action not in XL_ACTIONS
+        for step, result in zip(steps, results, strict=False)
+        if not result.good and result.action not in XL_ACTIONS and step.at is None and not step.background
     ]
+
+
+def points_reached(steps: list[StepForm], results: list[StepResult]) -> dict[str, Any]:
+    """How many program points were waited for, and how many were reached; nothing if none was."""
+    waited = [result for step, result in zip(steps, results, strict=False) if step.at is not None]
+    return {ARMED: len(waited), REACHED: sum(result.reached for result in waited)} if waited else {}
 
 
 def verified(after: Afterwards) -> dict[str, bool]:

@@ -176,10 +176,11 @@ class Owners:
         self._names: dict[str, str] = {}  # function -> its name in the guest
 
     def know(self, bdf: str, guest: str, name: str) -> None:
-        """A guest has a function, and calls it ``name`` ("": not yet)."""
+        """A guest has a function and calls it ``name`` ("": not yet); pciback writes two digits after the dot."""
         self._guest[bdf] = guest
         if name:
-            self._names[bdf] = str(Sbdf.parse(name))
+            slot, _, function = name.rpartition(".")
+            self._names[bdf] = str(Sbdf.parse(f"{slot}.{int(function, 16):x}"))
 
     def devfn(self, guest: str, bdf: str) -> int | None:
         """The number under which a guest has a function (``Sbdf.number``); None if it does not have it."""
