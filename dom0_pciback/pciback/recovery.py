@@ -27,7 +27,7 @@ from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import Defect, Situation
 from dom0_pciback.pciback.resets import Resets
-from dom0_pciback.pciback.restore import check, clear_all_status
+from dom0_pciback.pciback.restore import check, clear_recovered_status
 from kernel_stub.kernel import DEBUG, INFO, WARNING
 from kernel_stub.sync import NoLock
 from protocol.ers import ChannelState, ErsResult, Phase, merge, result_name
@@ -136,7 +136,7 @@ class HardenedRecovery:
             again = None
         if again is _FROZEN:
             self._covered.add(this.source)
-        clear_all_status(self.core, this.source)
+        clear_recovered_status(self.core, this.source)
         await self._tell_survivors(this.groups)
         if again is not _FROZEN or state is _FROZEN:
             self._conclude(this)  # a non-fatal round that a fatal error has cut short has no verdict of its own
