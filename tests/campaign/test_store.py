@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ def test_it_can_be_read_while_it_is_written(store: ResultStore, tmp_path: Path) 
     found = reader.rows()
     next(found)
     store.add([row(2)])
-    assert ResultStore(tmp_path / "results.sqlite", read_only=True).count() == 2
+    with closing(ResultStore(tmp_path / "results.sqlite", read_only=True)) as another:
+        assert another.count() == 2
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.add([row(3)])
     store.close()

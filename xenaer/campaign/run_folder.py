@@ -58,8 +58,15 @@ class RunFolder:
         self.options = options
         self.store = store
         self._lock = lock
-        with explained(path / JOURNALS):
-            self.journals = None if lock is None else JournalFolder(path / JOURNALS, store)
+        self.journals: JournalFolder | None = None
+        if lock is None:
+            return
+        try:
+            with explained(path / JOURNALS):
+                self.journals = JournalFolder(path / JOURNALS, store)
+        except BaseException:
+            store.close()
+            raise
 
     def __enter__(self) -> RunFolder:
         return self
@@ -79,10 +86,14 @@ class RunFolder:
             with explained(path / RESULTS):
                 store = ResultStore.create(path / RESULTS)
             folder = cls(path, options, store, lock)
+        except BaseException:
+            _give_back(lock)
+            raise
+        try:
             folder.write_text(OPTIONS, options.model_dump_json(indent=2) + "\n")
             _point_latest(parent, path.name)
         except BaseException:
-            _give_back(lock)
+            folder.close()
             raise
         return folder
 
@@ -202,7 +213,7 @@ def _open_store(path: Path, *, read_only: bool) -> ResultStore:
     """Raises RunFolderError."""
     with explained(path / RESULTS):
         store = ResultStore(path / RESULTS, read_only=read_only)
-        found = store.format
-    if found != FORMAT:
-        raise RunFolderError(f"{path / RESULTS}: format {found}; this xenaer reads and writes format {FORMAT}")
+    if store.format != FORMAT:
+        store.close()
+        raise RunFolderError(f"{path / RESULTS}: format {store.format}; this xenaer reads and writes format {FORMAT}")
     return store

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from xenaer.campaign.case import CaseResult
@@ -37,7 +38,7 @@ INSERT = f"INSERT INTO cases VALUES ({', '.join('?' * (STORED + 1))})"
 
 
 class ResultStore:
-    """The database ``path``. Every method raises sqlite3.Error."""
+    """The database ``path``; ``format`` is the one that it was made with. Every method raises sqlite3.Error."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open an existing one, see ``create``."""
@@ -47,24 +48,23 @@ class ResultStore:
         self._sets: dict[bytes, int] = {}
         self._points: dict[str, int] = {}
         self._set_points: dict[int, tuple[str, ...]] = {}
-        self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        if not read_only:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self.format = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            self._db.close()
+            raise
 
     @classmethod
     def create(cls, path: Path) -> ResultStore:
         """A new, empty database."""
-        with sqlite3.connect(path, isolation_level=None) as db:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.executescript(SCHEMA)
             db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.close()
         return cls(path)
-
-    @property
-    def format(self) -> int:
-        """The format that it was made with."""
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     # -- writing -----------------------------------------------------------------------------------
     def add(self, rows: Sequence[Row]) -> None:
