@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from xenaer.campaign.facts_parts import NEVER, Life, Question, Recovery, Silence
 from xenaer.campaign.ground import Ground, State
 
+__all__ = ["NEVER", "Facts"]
+
 
 @dataclass(slots=True, eq=False)
 class Facts:
