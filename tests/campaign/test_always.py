@@ -43,7 +43,12 @@ def test_the_permission_of_another_function_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("label", "fields"),
-    [("driver.callback", (ED, 1, 2)), ("driver.workload", (1, 1, "")), ("driver.probe", ("xnic",)), ("driver.reissue", (1,))],
+    [
+        ("driver.callback", (ED, 1, 2)),
+        ("driver.workload", (1, 1, "")),
+        ("driver.probe", ("xnic",)),
+        ("driver.reissue", (1,)),
+    ],
 )
 def test_a_dead_guest_does_nothing(label: str, fields: tuple[object, ...]) -> None:
     w = Written().inject(B).begin(B).ask(B, ED, 4, DISCONNECT).end(B, "failed").kill("g2", B)

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.ers import ChannelState, Phase
 from protocol.labels import LABELS
-from tests.campaign.verdict_kit import ED, MM, NONE, PROFILES, Item, A, B, Written, facts_of, played, three_guests
+from tests.campaign.verdict_kit import ED, MM, NONE, PROFILES, A, B, Item, Written, facts_of, played, three_guests
 from xenaer.campaign.coverage import coverage_of, sections, universe
 from xenaer.campaign.coverage_universe import LABEL_ROWS
 from xenaer.campaign.journal_hash import digest_of, journal_hash, pack_journal
@@ -45,7 +45,14 @@ def test_what_a_conversation_reaches(section: str, points: set[str]) -> None:
 
 
 def test_where_a_fault_strikes() -> None:
-    w = Written().inject(A).begin(A).dom0("pciback.ask", A, ED, 1).inject(B).dom0("pciback.answer", A, ED, 3, "answer-valid")
+    w = (
+        Written()
+        .inject(A)
+        .begin(A)
+        .dom0("pciback.ask", A, ED, 1)
+        .inject(B)
+        .dom0("pciback.answer", A, ED, 3, "answer-valid")
+    )
     w.dom0("hw.gone", A, "dead").dom0("aer.root_reset_begin", "0000:00:04.0").stub("domain.died", "g1", 1001, 9)
     assert reached(w, "fault") == {"inject@rest", f"inject@{ED}", "gone@recovery", "death@reset"}
 

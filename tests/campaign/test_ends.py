@@ -43,7 +43,10 @@ def test_the_order_of_the_specification() -> None:
         (moved("wake", "mark"), None),
         (moved("check", "restore"), None),
         (tuple(step for step in KILL if step != "reset"), MISSING),
-        (tuple(step for step in KILL if step != "block_dma"), None),  # dead before its reset: nothing programs the device
+        (
+            tuple(step for step in KILL if step != "block_dma"),
+            None,
+        ),  # dead before its reset: nothing programs the device
     ],
 )
 def test_every_step_that_matters(steps: tuple[str, ...], kind: str | None) -> None:

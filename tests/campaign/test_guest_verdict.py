@@ -36,7 +36,9 @@ def test_the_owner_of_the_error_is_dead_its_neighbour_is_hurt() -> None:
 
 def test_a_shared_reset_hurts_nobody_who_recovers() -> None:
     w = Written().inject(A).begin(A, frozen=True).ask(A, ED, 3, state=2).ask(B, ED, 3, state=2)
-    w.reset(PORT, "bus", task="irq/24-aerdrv").ask(A, SR, 5).ask(B, SR, 5).ask(A, RS, 1, NONE).ask(B, RS, 1, NONE).end(A)
+    w.reset(PORT, "bus", task="irq/24-aerdrv").ask(A, SR, 5).ask(B, SR, 5).ask(A, RS, 1, NONE).ask(B, RS, 1, NONE).end(
+        A
+    )
     after = Afterwards(workload={("g1", A): Workload(VERIFIED), ("g2", B): Workload(VERIFIED)})
     verdict = w.verdict(after)
     assert verdict.outcome == "recovered-after-reset"
@@ -86,7 +88,9 @@ def test_what_an_operator_does_to_a_stranger_hurts_nobody() -> None:
 
 
 def test_an_end_that_the_operator_asked_for_is_no_kill() -> None:
-    w = good().steps("g1", "dying", "withdraw", "stop", "block_dma", "wake", "reset", "deassign", "remove_nodes", "destroy")
+    w = good().steps(
+        "g1", "dying", "withdraw", "stop", "block_dma", "wake", "reset", "deassign", "remove_nodes", "destroy"
+    )
     verdict = w.verdict()
     assert verdict.outcome == "recovered"
     assert verdict.guests["g1"] == "recovered"
@@ -140,7 +144,9 @@ def test_preserve_is_a_kill_that_keeps_the_memory() -> None:
 
 def test_a_restarted_guest_is_judged_by_all_its_incarnations() -> None:
     w = Written().inject(A).begin(A).ask(A, ED, 4, DISCONNECT).end(A, "failed").kill("g1", A)
-    w.stub("domain.create", "g1", 9, "pv").dom0("hw.assign", A, 9).dom0("pciback.export", A, 0).dom0("pciback.connect", "g1")
+    w.stub("domain.create", "g1", 9, "pv").dom0("hw.assign", A, 9).dom0("pciback.export", A, 0).dom0(
+        "pciback.connect", "g1"
+    )
     verdict = w.verdict()
     assert verdict.outcome == "guest-killed-required"
     assert verdict.guests["g1"] == "killed-required"

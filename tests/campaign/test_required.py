@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.campaign.verdict_kit import (
-    DISCONNECT, ED, INVALID, MM, NONE, PORT, RS, SR, VALID, A, B, C, Written,
+    DISCONNECT,
+    ED,
+    INVALID,
+    MM,
+    NONE,
+    PORT,
+    RS,
+    SR,
+    VALID,
+    A,
+    B,
+    C,
+    Written,
 )  # fmt: skip
 from xenaer.campaign.required import Required, required
 

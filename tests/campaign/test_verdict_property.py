@@ -89,7 +89,9 @@ def spoiled(item: Item, at: int, value: Any, cut: int) -> tuple[Any, Any]:
 
 
 @settings(max_examples=300)
-@given(CASES, AFTERS, st.lists(st.tuples(st.integers(0), st.integers(0), ODD, st.integers(0, 5)), min_size=1, max_size=6))
+@given(
+    CASES, AFTERS, st.lists(st.tuples(st.integers(0), st.integers(0), ODD, st.integers(0, 5)), min_size=1, max_size=6)
+)
 def test_any_nonsense(which: tuple[str, str], after: Afterwards, spoils: list[tuple[int, int, Any, int]]) -> None:
     case = played(*which)
     items: list[Any] = list(case.items)

@@ -8,7 +8,18 @@ from itertools import pairwise
 import pytest
 
 from tests.campaign.verdict_kit import (
-    DISCONNECT, ED, KILL, MM, NONE, PORT, RS, SR, A, B, C, Written,
+    DISCONNECT,
+    ED,
+    KILL,
+    MM,
+    NONE,
+    PORT,
+    RS,
+    SR,
+    A,
+    B,
+    C,
+    Written,
 )  # fmt: skip
 from tests.tidy.sources import ROOT
 from xenaer.campaign import verdict as table
@@ -109,7 +120,9 @@ def failed(w: Written) -> Afterwards:
 
 def after_reset(w: Written) -> Afterwards:
     w.inject(A).begin(A, frozen=True).ask(A, ED, 3, state=2).ask(B, ED, 3, state=2)
-    w.dom0("aer.root_reset_begin", PORT).reset(PORT, "bus", task="irq/24-aerdrv").dom0("aer.root_reset", PORT, "RECOVERED")
+    w.dom0("aer.root_reset_begin", PORT).reset(PORT, "bus", task="irq/24-aerdrv").dom0(
+        "aer.root_reset", PORT, "RECOVERED"
+    )
     w.ask(A, SR, 5).ask(B, SR, 5).ask(A, RS, 1, NONE).ask(B, RS, 1, NONE).end(A).end(B)
     return Afterwards()
 
@@ -179,9 +192,7 @@ def test_every_row_can_be_reached(label: str) -> None:
 
 
 @pytest.mark.parametrize(("one", "next_one"), [(a.label, b.label) for a, b in pairwise(ROWS)])
-def test_of_two_rows_that_apply_the_first_wins(
-    one: str, next_one: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_rows_that_apply_the_first_wins(one: str, next_one: str, monkeypatch: pytest.MonkeyPatch) -> None:
     w, after = both(EXAMPLES[one], EXAMPLES[next_one])
     case = Seen(w.facts(), after)
     rows = {row.label: row for row in ROWS}

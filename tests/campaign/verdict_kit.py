@@ -82,7 +82,9 @@ class Written:
         """The recovery of a function ends."""
         return self.dom0("recovery.end", bdf, result, verdict)
 
-    def reset(self, subject: str = A, method: str = "flr", rc: int = 0, *, task: str = "hw_reset of hypervisor") -> Written:
+    def reset(
+        self, subject: str = A, method: str = "flr", rc: int = 0, *, task: str = "hw_reset of hypervisor"
+    ) -> Written:
         """A reset, by default one that the stub asked for."""
         return self.dom0("pci.reset", subject, method, rc, task=task)
 
@@ -92,7 +94,7 @@ class Written:
         return self.stub("kill.report", name, 1).stub("kill.incident", name, policy)
 
     def steps(self, name: str, *steps: str, bdf: str = A) -> Written:
-        """Steps of a guest's end. ``stop`` ends its process, ``reset`` is a reset, ``deassign`` and ``destroy`` do so."""
+        """Steps of a guest's end, with what they bring about."""
         for step in steps:
             self.step(name, step, bdf)
         return self
@@ -125,7 +127,19 @@ class Written:
         return decide(self.facts(), after or Afterwards())
 
 
-KILL = ("mark", "dying", "stop", "block_dma", "wake", "reset", "restore", "check", "deassign", "remove_nodes", "destroy")
+KILL = (
+    "mark",
+    "dying",
+    "stop",
+    "block_dma",
+    "wake",
+    "reset",
+    "restore",
+    "check",
+    "deassign",
+    "remove_nodes",
+    "destroy",
+)
 
 
 def three_guests(profile: str = "hardened", **fields: Any) -> HostSpec:

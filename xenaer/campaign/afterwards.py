@@ -23,8 +23,8 @@ class DeviceAfter:
     """One function after the case.
 
     ``state`` and ``text`` are those of ``judge.config_state``; ``owner`` the guest that has it ("": nobody);
-    ``faulty`` why nobody gets it (KILL-5). ``left`` are unmasked (correctable, uncorrectable) status bits that are still
-    set; None if nobody looked.
+    ``faulty`` why nobody gets it (KILL-5). ``left`` are unmasked (correctable, uncorrectable) status bits that are
+    still set; None if nobody looked.
     """
 
     state: str = CLEAN

@@ -1,7 +1,7 @@
 """What must hold in every case, whatever its faults: checks over the facts of one case, as rows of a table.
 
-``xenaer.simulation.invariants`` looks into a system at rest, for the explorer; what a journal alone can prove is here, and
-costs a campaign next to nothing. The texts name no times, so that equal findings are counted together.
+``xenaer.simulation.invariants`` looks into a system at rest, for the explorer; what a journal alone can prove is
+here, and costs a campaign next to nothing. The texts name no times, so that equal findings are counted together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dom0_pciback.aer.generation import REPORTING
-from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Question
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, PERM_FAILURE, Question
 from xenaer.campaign.guest_verdict import GuestOutcome
 from xenaer.campaign.seen import Seen
 
@@ -126,22 +127,20 @@ class Invariant(NamedTuple):
     says: str
 
 
-# fmt: off
 INVARIANTS: tuple[Invariant, ...] = (
-    Invariant("frozen-device",   _frozen_device,           "nobody uses a frozen device before its permission (X44)"),
-    Invariant("dead-are-silent", _dead_are_silent,         "no guest answers or acts after its death (KILL-4.2)"),
+    Invariant("frozen-device", _frozen_device, "nobody uses a frozen device before its permission (X44)"),
+    Invariant("dead-are-silent", _dead_are_silent, "no guest answers or acts after its death (KILL-4.2)"),
     Invariant("not-asked-again", _condemned_are_not_asked, "a guest that is being killed is not asked again (H16)"),
-    Invariant("reported-once",   _reported_once,           "a guest is reported once per recovery (H23)"),
-    Invariant("reset-between",   _reset_before_next,       "each kill has its reset, in order, before the next owner (KILL-4, KILL-5)"),  # noqa: E501
-    Invariant("one-owner",       _one_owner,               "a function belongs to one guest at a time"),
-    Invariant("counters",        _counters,                "dom0's statistics equal the journal (linux-aer.md 7)"),
-    Invariant("neighbours",      _neighbours,              "guests that have nothing to do with the error are unchanged"),  # noqa: E501
-    Invariant("status-stays",    _status_stays,            "a status bit stays until it was logged (errata 9.2 no. 14)"),  # noqa: E501
-    Invariant("recoveries-end",  _recoveries_end,          "every recovery ends"),
-    Invariant("kernels-live",    _kernels_live,            "neither dom0 nor the stub dies of a bug"),
-    Invariant("answers-fit",     _answers_fit,             "an answer is that of the phase that was asked (D10)"),
+    Invariant("reported-once", _reported_once, "a guest is reported once per recovery (H23)"),
+    Invariant("reset-between", _reset_before_next, "each kill has its reset, in order, before the next owner (KILL-4)"),
+    Invariant("one-owner", _one_owner, "a function belongs to one guest at a time"),
+    Invariant("counters", _counters, "dom0's statistics equal the journal (linux-aer.md 7)"),
+    Invariant("neighbours", _neighbours, "guests that have nothing to do with the error are unchanged"),
+    Invariant("status-stays", _status_stays, "a status bit stays until it was logged (errata 9.2 no. 14)"),
+    Invariant("recoveries-end", _recoveries_end, "every recovery ends"),
+    Invariant("kernels-live", _kernels_live, "neither dom0 nor the stub dies of a bug"),
+    Invariant("answers-fit", _answers_fit, "an answer is that of the phase that was asked (D10)"),
 )
-# fmt: on
 
 
 def broken(case: Seen) -> tuple[tuple[str, str], ...]:

@@ -28,7 +28,8 @@ from protocol.ers import ErsResult, Phase, merge, result_name
 from protocol.labels import LABELS
 from protocol.topology import HostSpec
 from protocol.xenbus import XenbusState
-from xenaer.campaign.facts import PERM_FAILURE, Facts
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import PERM_FAILURE
 
 UNCORRECTABLE = ("NONFATAL", "FATAL")
 PERM = "perm_failure"
@@ -87,7 +88,9 @@ def _row_of(profile: str, turned_over: tuple[str, ...]) -> dict[tuple[str, str],
 def _labels(profile: str, turned_over: tuple[str, ...]) -> frozenset[str]:
     """Labels of all rows of a profile."""
     found = make_profile(profile, turned_over)
-    return frozenset(decision.label for table in (found.table(), found.bystander_table()) for decision in table.values())
+    return frozenset(
+        decision.label for table in (found.table(), found.bystander_table()) for decision in table.values()
+    )
 
 
 def _table(profile: str, turned_over: tuple[str, ...]) -> dict[tuple[Situation, Phase], Decision]:

@@ -14,7 +14,7 @@ from protocol.ers import MERGE, ChannelState, ErsResult, Phase, merge, result_na
 from protocol.labels import LABELS
 from protocol.topology import HostSpec
 from protocol.xenbus import XenbusState
-from xenaer.campaign.facts import FAULTS, MOMENTS, SILENCES
+from xenaer.campaign.facts_parts import FAULTS, MOMENTS, SILENCES
 
 # Situations in which a question can end: the others keep pciback from asking.
 ASKED = (

@@ -1,7 +1,7 @@
 """Was each function reset, and in the right order, when a guest ended or its function went to the next one (KILL-4).
 
-The order of KILL-4: nothing of the guest has an effect any more, its process is dead, DMA is blocked; then the reset; then
-the function is taken from the domain. A function that is kept from everybody as faulty needs no reset (KILL-5).
+The order of KILL-4: nothing of the guest has an effect any more, its process is dead, DMA is blocked; then the reset;
+then the function is taken from the domain. A function that is kept from everybody as faulty needs no reset (KILL-5).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xenaer.campaign.afterwards import Afterwards
-from xenaer.campaign.facts import NEVER, Facts, Life
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, Life
 
 MISSING, WRONG_ORDER = "missing", "wrong-order"
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol.ers import ChannelState
-from xenaer.campaign.facts import NEVER, Facts
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER
 from xenaer.campaign.facts_pciback import oops
 
 FROZEN = int(ChannelState.FROZEN)

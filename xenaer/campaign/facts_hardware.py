@@ -1,8 +1,8 @@
 """What dom0's records about the hardware prove: errors, root ports, resets, owners.
 
-An injected error is *pending* until the core has logged it (correctable) or has begun a recovery for it (uncorrectable),
-or until dom0 has restored the function, which clears its status. A bit that is set again while its recovery is under
-way cannot be told from the first one, by nobody: it is not pending a second time.
+An injected error is *pending* until the core has logged it (correctable) or has begun a recovery for it
+(uncorrectable), or until dom0 has restored the function, which clears its status. A bit that is set again while its
+recovery is under way cannot be told from the first one, by nobody: it is not pending a second time.
 """
 
 from __future__ import annotations
@@ -177,10 +177,6 @@ def _deassign(facts: Facts, party: str, r: Any) -> None:
     facts.released.setdefault(r[3], []).append(facts.at)
 
 
-def _block(facts: Facts, party: str, r: Any) -> None:
-    facts.blocked.setdefault(r[3], []).append(facts.at)
-
-
 READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "hw.inject": _inject,
     "hw.mask": _mask,
@@ -201,5 +197,4 @@ READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "pci.restore": _restore,
     "hw.assign": _assign,
     "hw.deassign": _deassign,
-    "hw.block": _block,
 }

@@ -8,7 +8,8 @@ from typing import Any
 from dom0_pciback.pciback.profile import BYSTANDER_ROWS, HARDENED_ROWS, LINUX_ROWS
 from protocol.ers import Phase
 from protocol.ids import Sbdf
-from xenaer.campaign.facts import NEVER, Facts, Question
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, Question
 
 MS = 1_000_000
 PHASES = {str(phase): str(phase) for phase in Phase}  # what else a record says is damage
@@ -22,9 +23,9 @@ def _rows_by_text() -> dict[str, tuple[str, ...]]:
     """Log line of pciback -> labels of its rows in all tables: how rows that ask nobody are recognised."""
     found: dict[str, dict[str, None]] = {}
     for row in (*HARDENED_ROWS, *LINUX_ROWS, *BYSTANDER_ROWS):
-        for line in (row.log, row.first_log):
-            for phase in Phase if line is not None else ():
-                found.setdefault(line[1].format(phase=phase), {})[row.label] = None
+        for _, text in filter(None, (row.log, row.first_log)):
+            for phase in Phase:
+                found.setdefault(text.format(phase=phase), {})[row.label] = None
     return {text: tuple(labels) for text, labels in found.items()}
 
 

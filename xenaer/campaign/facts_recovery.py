@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol.ers import Phase
-from xenaer.campaign.facts import NEVER, Facts, Recovery, Silence
+from xenaer.campaign.facts import Facts
 from xenaer.campaign.facts_hardware import recovery_leaves, recovery_takes
+from xenaer.campaign.facts_parts import NEVER, Recovery, Silence
 
 MS = 1_000_000
 RESUME = "resume"

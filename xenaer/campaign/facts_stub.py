@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xenaer.campaign.facts import NEVER, Facts, Life
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, Life
 from xenaer.campaign.facts_pciback import oops, party_lost
 
 TEARDOWN = "teardown "  # the task that ends a domain, and what it detaches

@@ -25,7 +25,8 @@ class Ground:
     """
 
     __slots__ = (
-        "above", "below", "grace_ns", "group", "guests", "hardened", "host", "mates", "native", "ports", "rids", "scope", "tables",
+        "above", "below", "grace_ns", "group", "guests", "hardened", "host", "mates", "native", "ports", "rids",
+        "scope", "tables",
     )  # fmt: skip
 
     def __init__(self, host: HostSpec) -> None:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from xenaer.campaign.afterwards import ABSENT, DIRTY, FAILED, Afterwards, DeviceAfter
-from xenaer.campaign.facts import NEVER, Facts, Life, Question
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, Life, Question
 from xenaer.campaign.required import Required, required
 
 
@@ -28,14 +29,14 @@ class GuestOutcome(StrEnum):
 class GuestCase:
     """A guest in a case, looked at from every side that the tables ask for.
 
-    ``source``: a function of it had the error, or a fault was aimed at it; ``near``: it has a function that a recovery of
-    the error concerns. ``killed``, ``gone``, ``alive`` are about its last incarnations. ``reason``: why it had to die.
-    ``lost``: what of it does not work any more, as a text. ``harmed``: what a guest that is not near must not suffer.
+    ``source``: a function of it had the error, or a fault was aimed at it; ``near``: it has a function that a recovery
+    of the error concerns. ``killed``, ``gone``, ``alive`` are about its last incarnations. ``reason``: why it had to
+    die. ``lost``: what of it does not work any more, as a text. ``harmed``: what happened to a guest that is not near.
     """
 
     __slots__ = (
-        "alive", "gone", "harmed", "killed", "life", "lives_on", "lost", "name", "near", "questions", "reason", "recovered",
-        "source",
+        "alive", "gone", "harmed", "killed", "life", "lives_on", "lost", "name", "near", "questions", "reason",
+        "recovered", "source",
     )  # fmt: skip
 
     def __init__(self, facts: Facts, after: Afterwards, concern: Concern, name: str) -> None:

@@ -14,9 +14,10 @@ _pack = msgpack.Packer(default=str).pack
 
 
 def pack_journal(records: Sequence[tuple[str, Record]], begin_ns: int) -> bytes:
-    """The journal of a case as it is stored and hashed: (ns since ``begin_ns``, party, task, label, subject, fields...).
+    """The journal of a case as it is stored and hashed, in msgpack.
 
-    In msgpack; enumerations become their plain values, what msgpack does not know becomes its text.
+    A record is (ns since ``begin_ns``, party, task, label, subject, fields...). Enumerations become their plain values,
+    what msgpack does not know becomes its text.
     """
     result: bytes = _pack([(record[0] - begin_ns, party, *record[1:]) for party, record in records])
     return result

@@ -1,10 +1,10 @@
 """How values are spread: percentiles of any number of them in little memory, whatever their order.
 
-Values are whole microseconds. Up to ``EXACT`` of them are kept, and percentiles are exact (nearest rank: the smallest value
-that at least the wanted share of all values does not exceed). Beyond that values are counted in buckets: one for each of
-the first 256 microseconds, then 128 for every doubling. A bucket stands for its middle, so that a percentile is off by at
-most 1/256 of itself (0.4 %); the largest value stays exact. All of it is counting of whole numbers: merging and order
-change nothing, and two machines agree to the bit.
+Values are whole microseconds. Up to ``EXACT`` of them are kept, and percentiles are exact (nearest rank: the smallest
+value that at least the wanted share of all values does not exceed). Beyond that values are counted in buckets: one for
+each of the first 256 microseconds, then 128 for every doubling. A bucket stands for its middle, so that a percentile is
+off by at most 1/256 of itself (0.4 %); the largest value stays exact. All of it is counting of whole numbers: merging
+and order change nothing, and two machines agree to the bit.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from protocol.ers import ErsResult, result_name
-from xenaer.campaign.facts import NEVER, PERM_FAILURE, Facts, Life, Question, Recovery
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, PERM_FAILURE, Life, Question, Recovery
 
 ERROR_DETECTED, MMIO_ENABLED, SLOT_RESET, RESUME = "error_detected", "mmio_enabled", "slot_reset", "resume"
 # What a phase may be answered with, and what the votes of a group may merge to, for the recovery to go on.
@@ -83,14 +84,21 @@ def _cannot_go_on(facts: Facts, q: Question) -> bool:
 
 # fmt: off
 QUESTION_ROWS: tuple[QuestionRow, ...] = (
-    #            label            rule           the question ended  and               what the sentence says
-    QuestionRow("mute",           "H3",          "timeout",           _not_lost,       "did not answer {phase} for {bdf} in time"),  # noqa: E501
-    QuestionRow("invalid-answer", "H8",          "answer-invalid",    _votes,          "answered {phase} for {bdf} with {answer}, which is no vote"),  # noqa: E501
-    QuestionRow("gave-up",        "H15",         "answer-disconnect", _votes,          "gave {bdf} up in {phase} (DISCONNECT)"),  # noqa: E501
-    QuestionRow("no-handler",     "H15, FE-20",  "answer-none",       _no_handler,     "has no handler for {bdf} ({phase} answered NONE)"),  # noqa: E501
-    QuestionRow("dragged-along",  "H20",         "answer-none",       _dragged_along,  "has no handler for {bdf}, whose bus it asked to be reset"),  # noqa: E501
-    QuestionRow("closed",         "X33",         "no-shared-page",    _not_lost,       "closed its channel while it was asked {phase} for {bdf}"),  # noqa: E501
-    QuestionRow("failed-phase",   "T4",          "answer-valid",      _cannot_go_on,   "answered {phase} for {bdf} with {answer}, which does not go on"),  # noqa: E501
+    #            label             rule           the question ended   and             what the sentence says
+    QuestionRow("mute",           "H3",          "timeout",           _not_lost,
+        "did not answer {phase} for {bdf} in time"),
+    QuestionRow("invalid-answer", "H8",          "answer-invalid",    _votes,
+        "answered {phase} for {bdf} with {answer}, which is no vote"),
+    QuestionRow("gave-up",        "H15",         "answer-disconnect", _votes,
+        "gave {bdf} up in {phase} (DISCONNECT)"),
+    QuestionRow("no-handler",     "H15, FE-20",  "answer-none",       _no_handler,
+        "has no handler for {bdf} ({phase} answered NONE)"),
+    QuestionRow("dragged-along",  "H20",         "answer-none",       _dragged_along,
+        "has no handler for {bdf}, whose bus it asked to be reset"),
+    QuestionRow("closed",         "X33",         "no-shared-page",    _not_lost,
+        "closed its channel while it was asked {phase} for {bdf}"),
+    QuestionRow("failed-phase",   "T4",          "answer-valid",      _cannot_go_on,
+        "answered {phase} for {bdf} with {answer}, which does not go on"),
 )
 # fmt: on
 BY_SITUATION: dict[str, list[QuestionRow]] = {
@@ -149,4 +157,3 @@ def _by_rounds(facts: Facts, life: Life) -> Required | None:
             text = f"has a device, {recovery.source}, whose errors do not end"
             return Required("errors-without-end", "errata 9.2 no. 14", text, recovery.done)
     return None
-

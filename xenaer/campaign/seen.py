@@ -12,7 +12,8 @@ from xenaer.campaign.guest_verdict import GuestOutcome, GuestVerdict, guest_verd
 class Seen:
     """Facts, what was looked up, and what follows from both.
 
-    ``guests`` by name; ``faults`` are resets that are missing or out of order; ``lost`` is the first error that nobody processed, as a text; ``blamed`` a function that was taken for its source.
+    ``guests`` by name; ``faults`` are resets that are missing or out of order; ``lost`` is the first error that nobody
+    processed, as a text; ``blamed`` a function that was taken for its source.
     """
 
     __slots__ = ("after", "blamed", "facts", "faults", "guests", "lost")

@@ -47,7 +47,7 @@ def never_seen(n: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How often an outcome occurred. ``low`` and ``high`` are Wilson's interval, or (0, upper bound) for a count of 0."""
+    """How often an outcome occurred. ``low``, ``high``: Wilson's interval, or (0, upper bound) for a count of 0."""
 
     count: int
     n: int

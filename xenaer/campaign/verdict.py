@@ -15,7 +15,8 @@ from xenaer.campaign.afterwards import NOTHING_LOOKED_UP, Afterwards
 from xenaer.campaign.always import broken
 from xenaer.campaign.case import Effect, Outcome
 from xenaer.campaign.ends import MISSING, WRONG_ORDER
-from xenaer.campaign.facts import NEVER, Facts, Silence
+from xenaer.campaign.facts import Facts
+from xenaer.campaign.facts_parts import NEVER, Silence
 from xenaer.campaign.guest_verdict import GuestOutcome, useless
 from xenaer.campaign.proof import effect_of
 from xenaer.campaign.seen import Seen
@@ -185,7 +186,9 @@ def _corrected(case: Seen) -> str:
     if not case.facts.errors:
         return ""
     _, bdf, severity, status = case.facts.errors[0]
-    return f"{severity.lower()} error {status:08x} of {bdf} was logged, {len(case.facts.errors)} in all; nobody was asked"
+    return (
+        f"{severity.lower()} error {status:08x} of {bdf} was logged, {len(case.facts.errors)} in all; nobody was asked"
+    )
 
 
 def _nothing(case: Seen) -> str:
@@ -210,26 +213,49 @@ class Row(NamedTuple):
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
-    Row("harness",        _harness,       Outcome.HARNESS_ERROR,           "the journal is damaged, the hypervisor stub died, or the harness itself failed"),  # noqa: E501
-    Row("dom0-dies",      _dom0_dies,     Outcome.HANG,                    "dom0 died of a bug, or ended: nobody recovers any more"),  # noqa: E501
-    Row("guard",          _guard,         Outcome.HANG,                    "a limit of time ended the case"),
-    Row("no-end",         _no_end,        Outcome.HANG,                    "a recovery that began has not ended"),
-    Row("no-end-of-kill", _no_end_of_kill, Outcome.HANG,                   "a kill that began has not ended"),
-    Row("reset-missing",  _reset_missing, Outcome.FUNCTION_RESET_MISSING,  "a guest ended, or its function went to the next one, without a reset of it that worked; a function kept back as faulty is excepted"),  # noqa: E501
-    Row("reset-order",    _reset_order,   Outcome.FUNCTION_RESET_WRONG_ORDER, "there was such a reset, but before the guest had stopped running, before its DMA was blocked, or after the function had been taken from it"),  # noqa: E501
-    Row("wrong-device",   _wrong_device,  Outcome.WRONG_DEVICE_BLAMED,     "the core logged or recovered a function that had no error, and the one that had is left"),  # noqa: E501
-    Row("hurt",           _hurt,          Outcome.NEIGHBOUR_HURT,          "a guest without a function below the error's port was asked, reset, killed or lost its workload; or one that has a function there, but not the error, lost its workload and lives"),  # noqa: E501
-    Row("alive",          _alive,         Outcome.GUEST_ALIVE_THOUGH_REQUIRED_DEAD, "a guest that had to die lived on"),
-    Row("lost",           _lost,          Outcome.LOST,                    "a root port was told of an error, or a device still shows it unmasked, and nobody processed it"),  # noqa: E501
-    Row("needless",       _needless,      Outcome.GUEST_KILLED_NEEDLESS,   "a guest was killed and no rule required it"),
-    Row("dead",           _dead,          Outcome.RECOVERED_BUT_DEAD,      "a guest lives, and its workload fails or its device does not answer or still has status"),  # noqa: E501
-    Row("killed",         _killed,        Outcome.GUEST_KILLED_REQUIRED,   "a guest was killed and a rule required it"),
-    Row("gone",           _gone,          Outcome.GUEST_KILLED_REQUIRED,   "a guest died or crashed by itself, and its end went as it should"),  # noqa: E501
-    Row("failed",         _failed,        Outcome.RECOVERED_BUT_DEAD,      "a recovery failed and no guest had to die for it: dom0's own driver, or nobody's device"),  # noqa: E501
-    Row("after-reset",    _after_reset,   Outcome.RECOVERED_AFTER_RESET,   "every recovery ended well, with a reset; or the device was taken away meanwhile, and reset"),  # noqa: E501
-    Row("recovered",      _recovered,     Outcome.RECOVERED,               "every recovery ended well, without a reset"),
-    Row("corrected",      _corrected,     Outcome.CORRECTED_LOGGED,        "errors were logged, nobody was asked, all guests live"),  # noqa: E501
-    Row("nothing",        _nothing,       Outcome.NO_EFFECT,               "nothing reached the core or a guest"),
+    Row("harness", _harness, Outcome.HARNESS_ERROR,
+        "the journal is damaged, the hypervisor stub died, or the harness itself failed"),
+    Row("dom0-dies", _dom0_dies, Outcome.HANG,
+        "dom0 died of a bug, or ended: nobody recovers any more"),
+    Row("guard", _guard, Outcome.HANG,
+        "a limit of time ended the case"),
+    Row("no-end", _no_end, Outcome.HANG,
+        "a recovery that began has not ended"),
+    Row("no-end-of-kill", _no_end_of_kill, Outcome.HANG,
+        "a kill that began has not ended"),
+    Row("reset-missing", _reset_missing, Outcome.FUNCTION_RESET_MISSING,
+        "a guest ended, or its function went to the next one, without a reset of it that worked; a function kept "
+        "back as faulty is excepted"),
+    Row("reset-order", _reset_order, Outcome.FUNCTION_RESET_WRONG_ORDER,
+        "there was such a reset, but before the guest had stopped running, before its DMA was blocked, or after "
+        "the function had been taken from it"),
+    Row("wrong-device", _wrong_device, Outcome.WRONG_DEVICE_BLAMED,
+        "the core logged or recovered a function that had no error, and the one that had is left"),
+    Row("hurt", _hurt, Outcome.NEIGHBOUR_HURT,
+        "a guest without a function below the error's port was asked, reset, killed or lost its workload; or one "
+        "that has a function there, but not the error, lost its workload and lives"),
+    Row("alive", _alive, Outcome.GUEST_ALIVE_THOUGH_REQUIRED_DEAD,
+        "a guest that had to die lived on"),
+    Row("lost", _lost, Outcome.LOST,
+        "a root port was told of an error, or a device still shows it unmasked, and nobody processed it"),
+    Row("needless", _needless, Outcome.GUEST_KILLED_NEEDLESS,
+        "a guest was killed and no rule required it"),
+    Row("dead", _dead, Outcome.RECOVERED_BUT_DEAD,
+        "a guest lives, and its workload fails or its device does not answer or still has status"),
+    Row("killed", _killed, Outcome.GUEST_KILLED_REQUIRED,
+        "a guest was killed and a rule required it"),
+    Row("gone", _gone, Outcome.GUEST_KILLED_REQUIRED,
+        "a guest died or crashed by itself, and its end went as it should"),
+    Row("failed", _failed, Outcome.RECOVERED_BUT_DEAD,
+        "a recovery failed and no guest had to die for it: dom0's own driver, or nobody's device"),
+    Row("after-reset", _after_reset, Outcome.RECOVERED_AFTER_RESET,
+        "every recovery ended well, with a reset; or the device was taken away meanwhile, and reset"),
+    Row("recovered", _recovered, Outcome.RECOVERED,
+        "every recovery ended well, without a reset"),
+    Row("corrected", _corrected, Outcome.CORRECTED_LOGGED,
+        "errors were logged, nobody was asked, all guests live"),
+    Row("nothing", _nothing, Outcome.NO_EFFECT,
+        "nothing reached the core or a guest"),
 )
 # fmt: on
 
