@@ -19,7 +19,7 @@ from dom0_pciback.pciback.conf_quirks import Quirk, parse_quirk
 from dom0_pciback.pciback.profile import Defect, Profile
 from dom0_pciback.pciback.stub import PcistubDevice
 from dom0_pciback.pciback.vpci import Passthrough, Vpci
-from kernel_stub.kernel import DEBUG, INFO, MS, Kernel
+from kernel_stub.kernel import DEBUG, INFO, MS, WARNING, Kernel
 from kernel_stub.refusals import Refusals
 from kernel_stub.rpc import Rpc, RpcError
 from kernel_stub.sync import Mutex, NoLock, RwSem, WaitQueue
@@ -30,6 +30,12 @@ from protocol.topology import HostSpec
 from protocol.xenbus import BACKEND_ROOT, XenbusState, backend_dir, parse_state
 
 DRIVER_NAME = "pciback"
+IN_USE = (  # pcistub_remove() of a device that a guest has (xen-pci.md 4.1)
+    "removing device {name} while still in-use by domain {domid}! ******",
+    "driver domain may still access this device's i/o resources!",
+    "shutdown driver domain before binding device",
+    "to other drivers or domains",
+)
 
 
 class Pciback:
@@ -137,6 +143,8 @@ class Pciback:
     async def _remove(self, dev: PciDev) -> None:
         psdev = self.slots.pop(dev.sbdf)
         if psdev.pdev is not None:
+            for text in IN_USE:
+                self.core.printk(WARNING, dev, f"****** {text.format(name=dev.name, domid=psdev.domid)}")
             psdev.pdev.exported.pop(dev.sbdf, None)
         if psdev.leaked:  # D13: its last reference never goes, and so nothing of its release happens
             return

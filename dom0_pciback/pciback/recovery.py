@@ -307,6 +307,9 @@ class HardenedRecovery:
         self.core.printk(DEBUG, bridge_of(group.functions[0]), f"AER: broadcast {phase} message")
         self.kernel.trace("recovery.phase", group.functions[0].name, phase)
         for dev in group.asked():
+            if self._left(dev):  # pulled out, or ejected: like a detach (H11), and nobody's success
+                group.outcomes[dev] = Outcome.DETACHED
+                continue
             if dev in group.silent or group.over or (phase is _SLOT_RESET and dev not in group.reset):
                 continue
             vote = await self._vote(group, dev, phase, state, source)
@@ -317,6 +320,10 @@ class HardenedRecovery:
                 group.status = merge(group.status, vote)
             text = "" if vote is None else result_name(vote)
             self.kernel.trace("recovery.vote", dev.name, phase, text, result_name(group.status))
+
+    def _left(self, dev: PciDev) -> bool:
+        """A hotplug slot has lost the function, or is about to take it away (linux-aer.md 4.10)."""
+        return dev.disconnected or self.core.devices.get(dev.sbdf) is not dev
 
     async def _vote(
         self, group: Group, dev: PciDev, phase: Phase, state: ChannelState, source: PciDev | None
