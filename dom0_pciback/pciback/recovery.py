@@ -27,7 +27,7 @@ from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import Defect, Situation
 from dom0_pciback.pciback.resets import Resets
-from dom0_pciback.pciback.restore import check, clear_recovered_status
+from dom0_pciback.pciback.restore import check, clear_recovered_status, gone
 from kernel_stub.kernel import DEBUG, INFO, WARNING
 from kernel_stub.sync import NoLock
 from protocol.ers import ChannelState, ErsResult, Phase, merge, result_name
@@ -237,14 +237,17 @@ class HardenedRecovery:
             await self._finish(group, functions)
 
     async def _finish(self, group: Group, checked: Iterable[PciDev]) -> None:
-        """resume if everything went well, a kill if not; what had an error or a reset is looked at again."""
+        """resume if everything went well, a kill if not; what was reset is looked at again, all others must answer."""
         if group.status != _RECOVERED:
             await self._condemn(group, Outcome.KILLED)
             return
         self.resets.allow_dma(dev for dev in group.asked() if not self.pciback.departing(dev))
         await self._phase(group, _RESUME, _NORMAL, None)
-        for dev in checked:
-            if dev in group.asked() and (text := check(self.core, dev, self.resets.image(dev), again=True)):
+        looked_at = list(checked)
+        for dev in group.asked():
+            again = dev in looked_at
+            text = check(self.core, dev, self.resets.image(dev), again=True) if again else gone(self.core, dev)
+            if text:
                 await self._faulty(group, dev, text)
         for dev in group.asked():
             alone = dev in group.silent and dev not in group.reset

@@ -68,9 +68,8 @@ def check(core: PciCore, dev: PciDev, image: SavedState | None, *, again: bool =
     ``again``: the second look, at the end. Status that is set by then is a new error, which gets a round or a
     recovery of its own (errata 9.2 no. 14); right after the clearing it means that the reset was no use.
     """
-    vendor = core.read(dev, HEADER.VENDOR_ID, 2)
-    if vendor in GONE:
-        return _found(core, dev, f"does not answer (vendor id {vendor:04x})")
+    if text := gone(core, dev):
+        return text
     image = image or dev.saved_state
     if image is not None and (ids := core.read(dev, HEADER.VENDOR_ID, 4)) != image.header[0]:
         return _found(core, dev, f"is another device ({_ids(ids)}, not {_ids(image.header[0])})")
@@ -81,6 +80,12 @@ def check(core: PciCore, dev: PciDev, image: SavedState | None, *, again: bool =
             return _found(core, dev, text)
     core.kernel.trace("recovery.check", dev.name, True, "")
     return ""
+
+
+def gone(core: PciCore, dev: PciDev) -> str:
+    """The first question of ``check`` alone, for a function that nothing was done to; empty if it answers."""
+    vendor = core.read(dev, HEADER.VENDOR_ID, 2)
+    return _found(core, dev, f"does not answer (vendor id {vendor:04x})") if vendor in GONE else ""
 
 
 def _found(core: PciCore, dev: PciDev, text: str) -> str:

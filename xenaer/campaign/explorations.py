@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from math import prod
+from math import gcd, prod
 from typing import Any, Protocol
 
 from xenaer.campaign.axes import Axis
@@ -22,6 +22,7 @@ from xenaer.campaign.statistics import wilson
 
 ROUND = 2_000  # cases of a round when nothing depends on results
 CORPUS_MAX = 5_000
+GOLDEN = 0.6180339887498949
 NEWEST = 0.5  # the larger, the more the newest recipe of the corpus is preferred
 
 
@@ -52,6 +53,7 @@ class Matrix:
         self.seeds = seeds
         self.product = prod(len(axis.values) for axis in axes.values()) * seeds
         self.total: int | None = min(self.product, limit or self.product)
+        self._stride = 1 if self.total == self.product else spread(self.product)
 
     def rounds(self) -> Rounds:
         """Blocks of the product, last axis fastest."""
@@ -62,11 +64,19 @@ class Matrix:
     def recipe(self, number: int) -> Recipe:
         """The recipe of case ``number``."""
         assert self.total is not None
-        index, repeat = divmod(number * self.product // self.total, self.seeds)
+        index, repeat = divmod(number * self._stride % self.product, self.seeds)
         values: dict[str, int] = {}
         for name, axis in reversed(self.axes.items()):
             index, values[name] = divmod(index, len(axis.values))
         return {VALUES: values, **({REPEAT: repeat} if repeat else {})}
+
+
+def spread(product: int) -> int:
+    """A step that visits all of ``product`` places once, and any part of the visits spreads evenly over them."""
+    stride = max(1, round(product * GOLDEN))
+    while gcd(stride, product) != 1:
+        stride += 1
+    return stride
 
 
 class Random:
