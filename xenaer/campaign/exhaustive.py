@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice, product
+from math import gcd
 
 from xenaer.campaign.axes import Axis
 from xenaer.campaign.build import REFERENCE, VALUES
@@ -16,7 +17,16 @@ from xenaer.campaign.form import POINT
 
 Rounds = Generator[list[Recipe], list[CaseResult], None]
 ROUND = 2_000
+GOLDEN = 0.6180339887498949
 POINTS = "points"  # key of a result's feedback
+
+
+def spread(product: int) -> int:
+    """A step that visits all of ``product`` places once, and any part of the visits spreads evenly over them."""
+    stride = max(1, round(product * GOLDEN))
+    while gcd(stride, product) != 1:
+        stride += 1
+    return stride
 
 
 class Exhaustive:
@@ -33,10 +43,19 @@ class Exhaustive:
     def rounds(self) -> Rounds:
         """References, then faults at points."""
         self._played, self.cut = 0, False
-        recipes: Iterable[Recipe] = self._combinations()
+        recipes = list(self._combinations())
         if self.points:
             recipes = yield from self._references()
-        yield from self._blocks(recipes)
+        yield from self._blocks(self._sample(recipes))
+
+    def _sample(self, recipes: list[Recipe]) -> list[Recipe]:
+        """As many as the limit leaves, spread evenly over all."""
+        room = len(recipes) if self.limit is None else max(self.limit - self._played, 0)
+        if room >= len(recipes):
+            return recipes
+        self.cut = True
+        stride = spread(len(recipes))
+        return [recipes[number * stride % len(recipes)] for number in range(room)]
 
     def _combinations(self) -> Iterator[Recipe]:
         for indexes in product(*(range(len(axis.values)) for axis in self.axes.values())):

@@ -9,20 +9,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from math import gcd, prod
+from math import prod
 from typing import Any, Protocol
 
 from xenaer.campaign.axes import Axis
 from xenaer.campaign.build import REPEAT, VALUES
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, derived_seed
-from xenaer.campaign.exhaustive import Exhaustive, Rounds
+from xenaer.campaign.exhaustive import Exhaustive, Rounds, spread
 from xenaer.campaign.form import GuidedForm, RandomForm, SizeForm
 from xenaer.campaign.statistics import wilson
 
 ROUND = 2_000  # cases of a round when nothing depends on results
 CORPUS_MAX = 5_000
-GOLDEN = 0.6180339887498949
 NEWEST = 0.5  # the larger, the more the newest recipe of the corpus is preferred
 
 
@@ -69,14 +68,6 @@ class Matrix:
         for name, axis in reversed(self.axes.items()):
             index, values[name] = divmod(index, len(axis.values))
         return {VALUES: values, **({REPEAT: repeat} if repeat else {})}
-
-
-def spread(product: int) -> int:
-    """A step that visits all of ``product`` places once, and any part of the visits spreads evenly over them."""
-    stride = max(1, round(product * GOLDEN))
-    while gcd(stride, product) != 1:
-        stride += 1
-    return stride
 
 
 class Random:
