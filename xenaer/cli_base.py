@@ -24,7 +24,7 @@ class World(StrEnum):
     """Where a script runs."""
 
     PROCESSES = "processes"
-    SIMULATION = "simulation"
+    SIMULATED = "simulated"
 
 
 class StopError(Exception):

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from xenaer.campaign.file import load_script
+from xenaer.boot import data_dir
+from xenaer.campaign.file import load_campaign, load_script
 from xenaer.campaign.play import Runner
 from xenaer.campaign.script import Script
 from xenaer.campaign.system import System
@@ -21,7 +22,7 @@ from xenaer.host import load_host
 from xenaer.journal import line
 from xenaer.schema import schema_text, schemas, write_schemas
 from xenaer.view import View
-from xenaer.yaml_lines import closest
+from xenaer.yaml_lines import closest, load
 
 ROLES = ("hypervisor", "dom0", "guest")
 DEMO = "2008-letter"
@@ -46,8 +47,8 @@ def run(
     run_folder: RunOption = None,
 ) -> None:
     """Run a script on a system of its own, or on a running one; exit status 1 if an expectation failed."""
-    if attach and world is World.SIMULATION:
-        raise StopError("--attach needs a running system; --world simulation makes one of its own")
+    if attach and world is World.SIMULATED:
+        raise StopError("--attach needs a running system; --world simulated makes one of its own")
     host_path = shipped("hosts", host) if host is not None else None
     loaded = load_script(shipped("campaigns", script), host_path)
     with attached(run_folder) if attach else system_for(loaded, world) as system:
@@ -90,7 +91,7 @@ def attached(folder: Path | None) -> Iterator[System]:
 @contextmanager
 def system_for(script: Script, world: World) -> Iterator[System]:
     """A fresh system for one script: in virtual time, or as processes in a temporary run directory."""
-    if world is World.SIMULATION:
+    if world is World.SIMULATED:
         from xenaer.simulation.system import SimSystem  # noqa: PLC0415
 
         system: System = SimSystem(script.host)
@@ -126,19 +127,31 @@ def run_and_save(runner: Runner, journal: Path | None) -> bool:
                 file.writelines(line(item) + "\n" for item in runner.entries)
 
 
-def check(host: Annotated[str, typer.Argument(help="host or script file, or name of a shipped host")]) -> None:
-    """Check a host file; says everything that is wrong with it."""
-    path = shipped("hosts", host)
+def check(file: Annotated[str, typer.Argument(help="host or campaign file, or name of a shipped one")]) -> None:
+    """Check a host or campaign file; says everything that is wrong with it."""
+    path = _shipped_file(file)
+    data = load(path).data
+    if isinstance(data, dict) and ("steps" in data or "explore" in data):
+        form = load_campaign(path).form
+        what = f"{len(form.steps)} steps" if form.steps is not None else f"{len(form.faults)} faults"
+        out(f"{path}: good: campaign {form.name}, {what}")
+        return
     spec = load_host(path)
     devices = sum(function.kind == "endpoint" for function in spec.functions)
     out(f"{path}: good: {len(spec.functions) - devices} ports, {devices} devices, {len(spec.guests)} guests")
 
 
+def _shipped_file(file: str) -> Path:
+    """A file by path, or a shipped host or campaign by name."""
+    found = data_dir("campaigns") / f"{file}.yaml"
+    return found if found.exists() and not Path(file).exists() else shipped("hosts", file)
+
+
 def schema(
-    which: Annotated[str, typer.Argument(help="host or script")] = "host",
+    which: Annotated[str, typer.Argument(help="host or campaign")] = "host",
     write: Annotated[Path | None, typer.Option("--write", help="write all schemas to this folder")] = None,
 ) -> None:
-    """The JSON Schema of host or script files."""
+    """The JSON Schema of host or campaign files."""
     if write is not None:
         for path in write_schemas(write):
             out(str(path))

@@ -163,7 +163,7 @@ steps:
 """
 
 
-@pytest.mark.parametrize("world", ["processes", "simulation"])
+@pytest.mark.parametrize("world", ["processes", "simulated"])
 def test_the_driver_of_the_readme_works_from_a_folder_of_its_own(tmp_path: Path, world: str) -> None:
     readme = (ROOT / "README.md").read_text()
     (tmp_path / "mymodule.py").write_text(readme.split("```python\n")[1].split("```")[0])

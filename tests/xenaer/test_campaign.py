@@ -17,7 +17,7 @@ from xenaer.journal import read_lines
 
 def test_the_letter_holds_in_virtual_time() -> None:
     script = load_script(data_dir("campaigns") / "2008-letter.yaml")
-    with system_for(script, World.SIMULATION) as system:
+    with system_for(script, World.SIMULATED) as system:
         runner = Runner(system, script)
         good = runner.run()
     assert good, [result.line() for result in runner.results if not result.good]
@@ -26,7 +26,7 @@ def test_the_letter_holds_in_virtual_time() -> None:
 
 def test_run_writes_the_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "run.jsonl"
-    assert main(["run", "2008-letter", "--world", "simulation", "--journal", str(journal)]) == 0
+    assert main(["run", "2008-letter", "--world", "simulated", "--journal", str(journal)]) == 0
     assert "26 of 26 steps as expected" in capsys.readouterr().out
     entries = list(read_lines(journal))
     assert [item["outcome"] for item in entries if item["label"] == "recovery.outcome"] == [
@@ -43,7 +43,7 @@ def test_a_failed_expectation_is_status_1(tmp_path: Path, capsys: pytest.Capture
         "  - pause: {guest: net1}\n"
         "  - expect: {guest: {guest: net1, state: paused}, within_s: 1}\n"
     )
-    assert main(["run", str(script), "--world", "simulation"]) == 1
+    assert main(["run", str(script), "--world", "simulated"]) == 1
     out = capsys.readouterr().out
     assert "FAIL" in out
     assert "wrong: FAILED, 2 of 3 steps as expected" in out
@@ -51,7 +51,7 @@ def test_a_failed_expectation_is_status_1(tmp_path: Path, capsys: pytest.Capture
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "demo.jsonl"
-    assert main(["demo", "--world", "simulation", "--journal", str(journal)]) == 0
+    assert main(["demo", "--world", "simulated", "--journal", str(journal)]) == 0
     out = capsys.readouterr().out
     assert out.count("✔ recovered") == 2
     assert "☠ bad is killed" in out
@@ -60,5 +60,5 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_journal_into_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "2008-letter", "--world", "simulation", "--journal", "nowhere/x.jsonl"]) == 2
+    assert main(["run", "2008-letter", "--world", "simulated", "--journal", "nowhere/x.jsonl"]) == 2
     assert capsys.readouterr().err == "xenaer: --journal nowhere/x.jsonl: there is no folder nowhere\n"

@@ -37,7 +37,8 @@ def _traffic(system: System, state: State, name: str, units: int) -> Iterator[tu
         done = dict(system.ctl(name, "workload", [-1, units]))
     except (ControlError, RpcError) as error:
         for own in devices:
-            yield (name, state.names.get((name, own), own)), _one(system, name, own, units, str(error))
+            bdf: str = state.names.get((name, own), own)
+            yield (name, bdf), _one(system, name, own, units, str(error))
         return
     for own, count in done.items():
         key = name, state.names.get((name, own), own)
