@@ -48,7 +48,7 @@ class GuestCase:
         self.killed = next((life for life in lives if life.ending() == "killed"), None)
         self.gone = next((life for life in lives if life.ending() in ("died", "crashed")), None)
         self.alive = bool(lives) and lives[-1].ending() in ("", "ended")
-        self.life, self.reason = _first_required(facts, lives) if self.questions or facts.recoveries else (None, None)
+        self.life, self.reason = _first_required(facts, lives) if self.near else (None, None)
         self.lives_on = self.reason is not None and self.life is not None and _lives_on(facts, self.life)
         self.recovered = _recovered(facts, name, self.questions)
         self.lost = _lost(facts, after, name)
