@@ -81,9 +81,10 @@ def test_nor_does_it_help_anybody_when_all_have_failed() -> None:
     assert not lost(w.kill("g1", A))
 
 
-def test_correctable_errors_of_the_source_are_cleared_with_the_rest() -> None:
-    """H24"""
-    assert not lost(Written().inject(A).begin(A).ask(A, ED, 2).inject(A, cor=BAD_TLP, uncor=0).end(A))
+def test_a_correctable_error_meanwhile_is_not_what_the_recovery_is_about() -> None:
+    w = Written().inject(A).begin(A).ask(A, ED, 2).inject(A, cor=BAD_TLP, uncor=0).end(A)
+    assert lost(w)
+    assert not lost(w.dom0("aer.error", A, "CORRECTABLE", BAD_TLP, []))
 
 
 def test_a_recovery_of_the_port_is_not_one_of_what_is_below() -> None:

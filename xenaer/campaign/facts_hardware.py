@@ -65,10 +65,11 @@ def recovery_takes(facts: Facts, source: str) -> None:
 def recovery_leaves(facts: Facts, source: str, good: bool) -> None:
     """It has ended: an error from here on is a new one.
 
-    The source is cleared (H24). A new uncorrectable error of it means one more round before that (errata 9.2 no. 14),
-    unless nobody is left whom it would help.
+    A new uncorrectable error of the source means one more round before that (errata 9.2 no. 14), unless nobody is left
+    whom it would help; correctable ones were not what the recovery was about.
     """
-    settle(facts, source, -1, 0 if good else -1)
+    if not good:
+        settle(facts, source, 0, -1)
     for bdf in _about(facts, source):
         facts.in_flight.pop(bdf, None)
 
