@@ -148,3 +148,20 @@ def test_an_answer_is_that_of_its_phase() -> None:
     """D10"""
     w = Written().inject(A).begin(A).dom0("pciback.ask", A, SR, 1).by("g1", "driver.callback", VIRTUAL, ED, 1, 2)
     assert broken(w.dom0("pciback.answer", A, SR, 2, "answer-valid").end(A)) == {"answers-fit"}
+
+
+def test_a_new_incarnation_knows_nothing_of_the_freeze() -> None:
+    w = frozen().end(A).stub("domain.create", "g1", 9, "pv").by("g1", "driver.workload", VIRTUAL, 8, 8, "")
+    assert not broken(w)
+
+
+def test_statistics_of_a_function_that_dom0_forgot_are_gone() -> None:
+    w = Written().inject(A, cor=1, uncor=0).dom0("aer.error", A, "CORRECTABLE", 1, []).dom0("pci.remove", A)
+    assert not broken(w, Afterwards(counters={}))
+
+
+def test_older_kernels_do_not_count_what_they_could_not_read() -> None:
+    w = Written().inject(A).begin(A, frozen=True).talk(A).end(A)
+    assert broken(w, Afterwards(counters={})) == {"counters"}
+    w.host.kernel = "linux-6.1"
+    assert not broken(w, Afterwards(counters={}))

@@ -93,3 +93,16 @@ def test_a_detach_is_no_end() -> None:
 
 def test_an_end_that_is_under_way_is_not_judged() -> None:
     assert kinds(killed("mark", "dying", "stop")) == []
+
+
+def test_a_faulty_function_that_is_put_back_stays_faulty() -> None:
+    """An FLR of a function that does not answer seems to work."""
+    w = killed("mark", "dying", "stop", "block_dma").stub("pci.faulty", A, "no reset available")
+    w.step("g1", "reset", A, "failed").steps("g1", "deassign", "remove_nodes", "destroy").reset(A, task="xenwatch")
+    assert kinds(w) == []
+
+
+def test_an_older_reset_is_not_that_of_a_step_that_failed() -> None:
+    w = Written().inject(A).begin(A).ask(A, ED, 3).reset(A, task="recovery of A").end(A, "failed").report("g1", A)
+    w.steps("g1", "mark", "dying", "stop", "block_dma").step("g1", "reset", A, "failed")
+    assert kinds(w.steps("g1", "deassign", "remove_nodes", "destroy")) == [MISSING]

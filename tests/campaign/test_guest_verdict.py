@@ -158,3 +158,12 @@ def test_faults_of_a_guest_are_its_own() -> None:
     w = Written().dom0("hw.gone", C, "dead")
     assert guests(w, fails("g3", C))["g3"] == "recovered-but-dead"
     assert guests(w, fails("g1", A))["g1"] == "hurt"
+
+
+def test_whoever_ends_while_it_is_condemned_has_ended_as_it_had_to() -> None:
+    """KILL-8"""
+    w = Written().inject(A).begin(A).ask(A, ED, 4, DISCONNECT).dom0("pciback.kill", A).stub("domain.shutdown", "g1", 0)
+    w.stub("kill.report", "g1", 1).stub("kill.incident", "g1", "destroy").end(A, "failed")
+    verdict = w.steps("g1", "dying", "stop", "block_dma", "reset", "deassign", "remove_nodes", "destroy").verdict()
+    assert verdict.outcome == "guest-killed-required"
+    assert "ended before it was killed" in verdict.text

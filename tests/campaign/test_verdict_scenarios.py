@@ -5,7 +5,7 @@
 * I9, I10, I16, I32, X16 have the policy ``ignore``: their guests had to die, and the operator lets them live.
 * I22 hardened: the toolstack removed the backend's directory, so the kill is reported nowhere (H23).
 * I13 to I16, I23, I29, D20 hardened: the device was taken away during its recovery, and reset; nobody died (H11).
-* S7: the slot is emptied during the recovery. ``hardened`` calls that a success, ``linux`` a failure; the guest lives.
+* S7: the slot is emptied during the recovery. ``hardened`` abandons it, ``linux`` calls it failed; the guest lives.
 * I3, X44, X45, S2 in linux: the fatal status bit stays (finding 9), and the device is dead (finding 5).
 * I23 linux: libxl resets before it stops the guest (finding 19, BUS-30).
 """

@@ -49,13 +49,13 @@ def _judge(facts: Facts, after: Afterwards, life: Life, bdf: str) -> ResetFault 
     own, good = life.resets.get(bdf, (NEVER, False))
     if any(life.dead != NEVER and at > life.dead and (released == NEVER or at < released) for at in goods):
         return _early_block(facts, life, bdf, own)
+    device = after.devices.get(bdf)
+    if not good and (bdf in facts.faulty or (device is not None and device.faulty)):
+        return None
     if own != NEVER and good:
         return ResetFault(WRONG_ORDER, life.guest, bdf, f"{bdf} was reset {_too_early(life, own)}")
     if released != NEVER and any(at > released for at in goods):
         return ResetFault(WRONG_ORDER, life.guest, bdf, f"{bdf} was taken from {life.guest} before its reset")
-    device = after.devices.get(bdf)
-    if bdf in facts.faulty or (device is not None and device.faulty):
-        return None
     return ResetFault(MISSING, life.guest, bdf, f"{bdf} was not reset with success when {life.guest} ended")
 
 

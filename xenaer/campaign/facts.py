@@ -39,7 +39,7 @@ class Facts:
     touched: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)  # dom0 has forgotten them, their statistics too
     ports_told: list[str] = field(default_factory=list)  # triggered DPC, RP PIO
-    masked: dict[str, tuple[int, int]] = field(default_factory=dict)
+    masked: dict[str, tuple[int, int]] = field(init=False)
     struck: dict[str, str] = field(default_factory=dict)  # function -> what its hardware was made to do
     targets: dict[str, None] = field(default_factory=dict)  # guests
     driver_faults: list[tuple[str, str, str]] = field(default_factory=list)  # guest, phase, what its driver did
@@ -90,6 +90,7 @@ class Facts:
     phase_ms: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.masked = self.ground.masks.copy()
         self.used = dict.fromkeys(self.state.owners, True)
         self.lives = {name: [Life(name, domid, NEVER)] for name, domid in self.state.alive.items()}
 

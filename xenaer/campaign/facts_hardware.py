@@ -1,7 +1,7 @@
 """What dom0's records about the hardware prove: errors, root ports, resets, owners.
 
 An injected error is *pending* until the core has logged it (correctable) or has begun a recovery for it
-(uncorrectable), or until dom0 has restored the function, which clears its status. A bit that is set again while its
+(uncorrectable), or until the function was reset or restored. A bit that is set again while its
 recovery is under way cannot be told from the first one, by nobody: it is not pending a second time.
 """
 
@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from protocol.layout_aer import AER_ROOT_MULTI_COR_RCV, AER_ROOT_MULTI_UNCOR_RCV
+from protocol.layout_aer import (
+    AER_ROOT_COR_RCV,
+    AER_ROOT_MULTI_COR_RCV,
+    AER_ROOT_MULTI_UNCOR_RCV,
+    AER_ROOT_UNCOR_RCV,
+)
 from xenaer.campaign.facts import Facts
 from xenaer.campaign.ground import BUSES
 
@@ -31,7 +36,8 @@ def _inject(facts: Facts, party: str, r: Any) -> None:
     masked = facts.masked.get(bdf, (0, 0))
     cor &= ~masked[0]
     uncor &= ~(facts.in_flight.get(bdf, 0) | masked[1])
-    if cor or uncor:
+    in_reset = facts.reset_begun and any(port in facts.reset_begun for port in facts.ground.above.get(bdf, ())[1:])
+    if (cor or uncor) and not in_reset:
         waiting = facts.pending.setdefault(bdf, [0, 0])
         waiting[0] |= cor
         waiting[1] |= uncor
@@ -49,17 +55,28 @@ def settle(facts: Facts, bdf: str, cor: int, uncor: int) -> None:
 
 
 def recovery_takes(facts: Facts, source: str) -> None:
-    """A recovery of ``source`` begins: it is about every uncorrectable bit that is set there, or below a port."""
+    """A recovery of ``source`` begins: it is about every uncorrectable bit that is set there."""
     facts.unrecovered.pop(source, None)
-    for bdf in (source, *facts.ground.below.get(source, ())):
+    for bdf in _about(facts, source):
         facts.in_flight[bdf] = facts.injected.get(bdf, (0, 0))[1]
         settle(facts, bdf, 0, -1)
 
 
-def recovery_leaves(facts: Facts, source: str) -> None:
-    """It has ended: an error from here on is a new one."""
-    for bdf in (source, *facts.ground.below.get(source, ())):
+def recovery_leaves(facts: Facts, source: str, good: bool) -> None:
+    """It has ended: an error from here on is a new one.
+
+    A new uncorrectable error of the source means one more round before that (errata 9.2 no. 14), unless nobody is left
+    whom it would help; correctable ones were not what the recovery was about.
+    """
+    if not good:
+        settle(facts, source, 0, -1)
+    for bdf in _about(facts, source):
         facts.in_flight.pop(bdf, None)
+
+
+def _about(facts: Facts, source: str) -> tuple[str, ...]:
+    """The source; a port that contains errors holds those of everything below it."""
+    return (source, *facts.ground.below.get(source, ())) if source in facts.ports_told else (source,)
 
 
 def _mask(facts: Facts, party: str, r: Any) -> None:
@@ -92,10 +109,12 @@ def _irq(facts: Facts, party: str, r: Any) -> None:
     facts.interrupts.append((facts.at, port, status, source))
     if not facts.pending:
         return
-    above, rids = facts.ground.above, facts.ground.rids
     if status & MULTIPLE:
-        facts.told.update(bdf for bdf in facts.pending if port in above.get(bdf, ()))
-    facts.told.update(bdf for bdf in (rids.get(source & 0xFFFF), rids.get(source >> 16)) if bdf in facts.pending)
+        facts.told.update(bdf for bdf in facts.pending if port in facts.ground.above.get(bdf, ()))
+    for received, rid in ((AER_ROOT_COR_RCV, source & 0xFFFF), (AER_ROOT_UNCOR_RCV, source >> 16)):
+        bdf = facts.ground.rids.get(rid) if status & received else None  # else it is that of an older message
+        if bdf in facts.pending:
+            facts.told.add(str(bdf))
 
 
 def _overflow(facts: Facts, party: str, r: Any) -> None:
@@ -140,6 +159,7 @@ def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
     good = bdf not in facts.broken
     facts.last_reset[bdf] = facts.at, good
     if good:
+        settle(facts, bdf, -1, -1)  # whether it was set before, or while nothing could be set, is not told
         facts.good_resets.setdefault(bdf, []).append(facts.at)
         facts.used[bdf] = False
     recovery = facts.recovery_of(bdf)

@@ -12,6 +12,7 @@ from xenaer.campaign.facts_parts import NEVER, Recovery, Silence
 
 MS = 1_000_000
 RESUME = "resume"
+SUCCESSFUL = "successful"
 PHASES = {str(phase): str(phase) for phase in Phase}  # what else a record says is damage
 
 
@@ -39,7 +40,7 @@ def _end(facts: Facts, party: str, r: Any) -> None:
         recovery.done = facts.at
         recovery.ms = (r[0] - recovery.begun_ns) / MS
         facts.active.pop(facts.ground.scope.get(recovery.source, recovery.source), None)
-        recovery_leaves(facts, recovery.source)
+        recovery_leaves(facts, recovery.source, verdict == SUCCESSFUL)
 
 
 def _last_about(facts: Facts, subject: str) -> Recovery | None:

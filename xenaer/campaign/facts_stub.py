@@ -9,6 +9,7 @@ from xenaer.campaign.facts import Facts
 from xenaer.campaign.facts_parts import NEVER, Life
 from xenaer.campaign.facts_pciback import oops, party_lost
 
+FAILED = "failed"
 TEARDOWN = "teardown "  # the task that ends a domain, and what it detaches
 MS = 1_000_000
 REVOKING = frozenset({"mark", "dying", "pause"})
@@ -35,6 +36,7 @@ def _create(facts: Facts, party: str, r: Any) -> None:
     facts.state.domids[domid] = guest
     facts.state.alive[guest] = domid
     facts.state.connected.discard(guest)
+    facts.frozen = {key: at for key, at in facts.frozen.items() if key[0] != guest}
     facts.lives.setdefault(guest, []).append(Life(guest, domid, facts.at))
 
 
@@ -96,16 +98,17 @@ def _step(facts: Facts, party: str, r: Any) -> None:
     if step in ("stop", "pause") and result in ("ok", "dead"):
         _ran_until(facts, life)
     elif step == "reset":
-        _own_reset(facts, life, bdf)
+        _own_reset(facts, life, bdf, result)
     elif step in LAST_STEPS:
         life.done = facts.at
     if life.incident == NEVER and life.shutdown == NEVER and life.died == NEVER:
         facts.operated.add(life.guest)
 
 
-def _own_reset(facts: Facts, life: Life, bdf: str) -> None:
+def _own_reset(facts: Facts, life: Life, bdf: str, result: str) -> None:
     """The step is written when it is done: the reset that it is about is the last one of the function."""
-    life.resets[bdf] = facts.last_reset.get(bdf, (facts.at, False))
+    at, good = facts.last_reset.get(bdf, (facts.at, False))
+    life.resets[bdf] = at, good and result != FAILED
 
 
 def _attach(facts: Facts, party: str, r: Any) -> None:
@@ -125,7 +128,7 @@ def _detach_step(facts: Facts, party: str, r: Any) -> None:
     _snapshot(facts, life)
     life.functions[bdf] = None
     if step == "reset":
-        _own_reset(facts, life, bdf)
+        _own_reset(facts, life, bdf, str(r[5]))
 
 
 def _faulty(facts: Facts, party: str, r: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from protocol.ids import Sbdf
 from protocol.topology import BRIDGES, HostSpec
+from xenaer.campaign.masks import masks_of
 
 OWN_SCOPE = frozenset({"root_port", "downstream_port", "rciep", "event_collector"})  # ``bridge_of``: themselves
 PCIBACK = "pciback"
@@ -21,12 +22,12 @@ class Ground:
 
     ``scope`` is the port whose recovery an error of a function starts (linux-aer.md 4.1), ``group`` all functions that
     such a recovery concerns, ``below`` everything below a port, ``mates`` the functions on the same bus, ``native``
-    those of dom0's own drivers.
+    those of dom0's own drivers, ``masks`` their (correctable, uncorrectable) bits that are masked after boot.
     """
 
     __slots__ = (
-        "above", "below", "grace_ns", "group", "guests", "hardened", "host", "mates", "native", "ports", "rids",
-        "scope", "tables",
+        "above", "below", "grace_ns", "group", "guests", "hardened", "host", "masks", "mates", "native", "ports",
+        "rids", "scope", "tables",
     )  # fmt: skip
 
     def __init__(self, host: HostSpec) -> None:
@@ -45,6 +46,7 @@ class Ground:
         self.mates = {bdf: tuple(b for b in parent if parent[b] == parent[bdf]) for bdf in parent if parent[bdf]}
         self.scope = {f.bdf: f.bdf if f.kind in OWN_SCOPE or not f.parent else f.parent for f in host.functions}
         self.group = {bdf: frozenset((bdf, *self.below.get(port, ()))) for bdf, port in self.scope.items()}
+        self.masks = {f.bdf: masks_of(f, host) for f in host.functions}
         self.rids = {Sbdf.parse(bdf).rid: bdf for bdf in parent}
 
     def hit_by(self, subject: str, method: str) -> tuple[str, ...]:

@@ -45,10 +45,10 @@ class GuestCase:
         self.questions = [q for q in facts.questions if q.guest == name]
         self.source = name in concern.sources
         self.near = name in concern.near
-        self.killed = next((life for life in lives if life.ending() == "killed"), None)
         self.gone = next((life for life in lives if life.ending() in ("died", "crashed")), None)
         self.alive = bool(lives) and lives[-1].ending() in ("", "ended")
-        self.life, self.reason = _first_required(facts, lives) if self.questions or facts.recoveries else (None, None)
+        self.life, self.reason = _first_required(facts, lives) if self.near else (None, None)
+        self.killed = next((life for life in lives if _killed(life, self.reason)), None)
         self.lives_on = self.reason is not None and self.life is not None and _lives_on(facts, self.life)
         self.recovered = _recovered(facts, name, self.questions)
         self.lost = _lost(facts, after, name)
@@ -96,6 +96,13 @@ def _first_required(facts: Facts, lives: list[Life]) -> tuple[Life | None, Requi
         if reason is not None:
             return life, reason
     return None, None
+
+
+def _killed(life: Life, reason: Required | None) -> bool:
+    """It was killed, or it ended of something else when it was condemned with reason already (KILL-8)."""
+    ending = life.ending()
+    condemned = reason is not None and NEVER < life.asked_to_kill < life.end_begun()
+    return ending == "killed" or (ending == "ended" and condemned)
 
 
 def _lives_on(facts: Facts, life: Life) -> bool:

@@ -43,12 +43,9 @@ class QuestionRow(NamedTuple):
     text: str
 
 
-def at_fault(facts: Facts, bdf: str, recovery: Recovery | None) -> bool:
-    """Is the function more than a bystander (H20): the error's source, below its port, frozen, or reset."""
-    if recovery is None:
-        return True
-    ports = facts.ground.ports
-    return recovery.frozen or recovery.source == bdf or recovery.source in ports or bdf in recovery.hit
+def at_fault(bdf: str, recovery: Recovery | None) -> bool:
+    """Is the function more than a bystander (H20): the error's source, frozen, or reset."""
+    return recovery is None or recovery.frozen or recovery.source == bdf or bdf in recovery.hit
 
 
 def _votes(facts: Facts, q: Question) -> bool:
@@ -61,7 +58,7 @@ def _not_lost(facts: Facts, q: Question) -> bool:
 
 
 def _no_handler(facts: Facts, q: Question) -> bool:
-    return _votes(facts, q) and at_fault(facts, q.bdf, q.recovery)
+    return _votes(facts, q) and at_fault(q.bdf, q.recovery)
 
 
 def _dragged_along(facts: Facts, q: Question) -> bool:
@@ -135,7 +132,7 @@ def _by_question(facts: Facts, life: Life) -> Required | None:
 def _by_silence(facts: Facts, life: Life) -> Required | None:
     for silence in facts.silences:
         row = SILENCE_ROWS.get(silence.why)
-        if silence.life is life and row is not None and at_fault(facts, silence.bdf, silence.recovery):
+        if silence.life is life and row is not None and at_fault(silence.bdf, silence.recovery):
             return Required(silence.why, row[0], row[1].format(bdf=silence.bdf), silence.at)
     return None
 

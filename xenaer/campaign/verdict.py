@@ -131,9 +131,10 @@ def _dead(case: Seen) -> str:
 
 def _killed(case: Seen) -> str:
     found = case.guest(GuestOutcome.KILLED_REQUIRED)
-    if found is None or found.case.reason is None:
+    if found is None or found.case.reason is None or found.case.killed is None:
         return ""
-    return f"{found.case.name} was killed as it had to be: it {found.case.reason.text} ({found.case.reason.rule})"
+    how = "was killed" if found.case.killed.ending() == "killed" else "ended before it was killed"
+    return f"{found.case.name} {how}, as it had to be: it {found.case.reason.text} ({found.case.reason.rule})"
 
 
 def _gone(case: Seen) -> str:
@@ -171,7 +172,10 @@ def _after_reset(case: Seen) -> str:
 def _recovered(case: Seen) -> str:
     if not case.facts.recoveries:
         return ""
-    return f"{case.facts.recoveries[0].source} recovered without a reset{_conversation(case)}"
+    source = case.facts.recoveries[0].source
+    if "abandoned" in case.facts.recoveries[0].verdicts.values():
+        return f"{source} was taken away during its recovery"
+    return f"{source} recovered without a reset{_conversation(case)}"
 
 
 def _conversation(case: Seen) -> str:
@@ -251,7 +255,7 @@ ROWS: tuple[Row, ...] = (
     Row("after-reset", _after_reset, Outcome.RECOVERED_AFTER_RESET,
         "every recovery ended well, with a reset; or the device was taken away meanwhile, and reset"),
     Row("recovered", _recovered, Outcome.RECOVERED,
-        "every recovery ended well, without a reset"),
+        "every recovery ended well, without a reset, or the device was taken away meanwhile"),
     Row("corrected", _corrected, Outcome.CORRECTED_LOGGED,
         "errors were logged, nobody was asked, all guests live"),
     Row("nothing", _nothing, Outcome.NO_EFFECT,
