@@ -15,6 +15,8 @@ PREFIX = "pcifront pci-0:"
 EINVAL = 22
 INT_MAX = 0x7FFFFFFF
 _ACTIVE = 1 << PCIF_ACTIVE
+_AER_ACTIVE = 1 << PCIB_ACTIVE
+_CONF_READ, _CONF_WRITE = int(PciOp.CONF_READ), int(PciOp.CONF_WRITE)  # quicker than looked up in their class
 
 
 class PciOps:
@@ -47,9 +49,7 @@ class PciOps:
         self._timeout = timing.config_timeout_ms * MS
         self._poll = timing.config_poll_ms * MS
 
-    async def do_pci_op(
-        self, cmd: PciOp, devfn: int, offset: int = 0, size: int = 0, value: int = 0
-    ) -> tuple[int, int]:
+    async def do_pci_op(self, cmd: int, devfn: int, offset: int = 0, size: int = 0, value: int = 0) -> tuple[int, int]:
         """Post one request and wait for its answer: (``op.err``, ``op.value``).
 
         ``devfn`` here and below is the whole address as one number (``Sbdf.number``).
@@ -70,7 +70,7 @@ class PciOps:
                 if page.data[0] & _ACTIVE and (self.channel.closed or self.kernel.now() > deadline):
                     self._give_up()
                     return PciErr.DEV_NOT_FOUND, 0
-            if page.data[0] & 1 << PCIB_ACTIVE:
+            if page.data[0] & _AER_ACTIVE:
                 if self.log_polls:
                     self.kernel.printk(INFO, f"{PREFIX} schedule aer pcifront service")
                 self.schedule_aer()
@@ -89,12 +89,12 @@ class PciOps:
     # -- callers -------------------------------------------------------------------------------
     async def read(self, devfn: int, offset: int, size: int) -> int:
         """``pcifront_bus_read``: the register, or all ones if there is no such device (any error)."""
-        err, value = await self.do_pci_op(PciOp.CONF_READ, devfn, offset, size)
+        err, value = await self.do_pci_op(_CONF_READ, devfn, offset, size)
         return value if err == 0 else (1 << 8 * size) - 1
 
     async def write(self, devfn: int, offset: int, size: int, value: int) -> None:
         """``pcifront_bus_write``; errors are the backend's to log."""
-        await self.do_pci_op(PciOp.CONF_WRITE, devfn, offset, size, value)
+        await self.do_pci_op(_CONF_WRITE, devfn, offset, size, value)
 
     async def enable_msi(self, devfn: int) -> int:
         """``pci_frontend_enable_msi``: the vector, or -EINVAL."""

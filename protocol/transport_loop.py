@@ -19,7 +19,7 @@ import zmq
 from protocol.codec import ProtocolError, encode
 from protocol.ports import Driven, Message
 from protocol.transport_account import Account, watch
-from protocol.transport_monitor import CONNECTION_EVENTS, Connections, Refuse, descriptor, readable
+from protocol.transport_monitor import CONNECTION_EVENTS, EVENTS, POLLIN, Connections, Refuse, descriptor
 
 LINGER_MS = 200  # for what was sent and has not left when a socket is closed
 BACKLOG_MAX = 256
@@ -65,8 +65,9 @@ class Loop:
         self.at_close: list[Callable[[], None]] = []  # what must be closed before the context
         self._turns = 0
         self._epoll = select.epoll()
+        self._poll = self._epoll.poll
         self._readers: dict[int, Callable[[], None]] = {}
-        self._dirty: dict[Source, None] = {}
+        self.dirty: dict[Source, None] = {}  # who has been marked
         self._links: dict[ZmqLink, None] = {}
         self.first_looks: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -88,11 +89,11 @@ class Loop:
 
         A ZeroMQ descriptor tells of changes only, and sending or receiving can use the telling up.
         """
-        self._dirty[link] = None
+        self.dirty[link] = None
 
     def forget(self, link: ZmqLink) -> None:
         """``link`` is closed."""
-        self._dirty.pop(link, None)
+        self.dirty.pop(link, None)
         self._links.pop(link, None)
 
     # -- running -------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ class Loop:
         if self._turns >= FLUSH_TURNS:  # a party that never waits keeps its journal short all the same
             self._turns = 0
             self.kernel.journal.flush()
-        if self.stopped or (self._dirty and self._take_in()):
+        if self.stopped or (self.dirty and self._take_in()):
             return
         self._wait()
 
@@ -133,20 +134,24 @@ class Loop:
         found = bool(self.first_looks)
         while self.first_looks:  # only now: whoever has the link has said by now what is to happen
             self.first_looks.pop()()
-        dirty, self._dirty = self._dirty, {}
+        dirty = list(self.dirty)
+        self.dirty.clear()
         for link in dirty:
             if link.receive():
                 found = True
-        return found or bool(self._dirty)
+        return found or bool(self.dirty)
 
     def _wait(self) -> None:
         """Wait for descriptors or the next timer. Whoever is about to be idle first makes its journal safe."""
         deadline = self.kernel.next_timer()
         left = FOR_EVER if deadline is None else (deadline - self.kernel.now()) / 1e9
-        events = self._epoll.poll(max(0.0, min(left, SHORT_S)))
-        if not events and left > SHORT_S:
-            self.kernel.journal.flush()
-            events = self._epoll.poll(-1 if left == FOR_EVER else left - SHORT_S)
+        if left > SHORT_S:
+            events = self._poll(SHORT_S)
+            if not events:
+                self.kernel.journal.flush()
+                events = self._poll(-1 if left == FOR_EVER else left - SHORT_S)
+        else:
+            events = self._poll(left if left > 0 else 0)
         for fd, _ in events:
             reader = self._readers.get(fd)
             if reader is not None:
@@ -196,12 +201,15 @@ class ZmqLink:
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
         self._paused = False
+        self._introduced = not bound  # it is known which connection is the peer's
         self._met = False  # the peer has been there
         self._backlog: list[bytes] = []  # what was said before it was
         socket.rcvtimeo = PATIENCE_MS  # for ``block``; everything else does not wait
         # The methods of the class below pyzmq's convenience layer, which costs as much as they do.
         self._send: Callable[[bytes, int], None] = _Plain.send.__get__(socket)
         self._recv: Callable[..., bytes] = _Plain.recv.__get__(socket)
+        self._look: Callable[[int], int] = _Plain.get.__get__(socket)
+        self._dirty = loop.dirty
         self._fd = descriptor(socket)
         loop.add_reader(self._fd, self._on_readable)
         self._monitor_fd = loop.monitor(self)
@@ -221,7 +229,7 @@ class ZmqLink:
         except zmq.Again:
             return self._keep(raw)
         self._met = True
-        self.loop.mark(self)
+        self._dirty[self] = None
         return True
 
     def _keep(self, raw: bytes) -> bool:
@@ -247,7 +255,7 @@ class ZmqLink:
         """Take in one message if there is one."""
         if self.closed or self._paused:
             return False
-        if readable(self.socket):
+        if self._look(EVENTS) & POLLIN:
             self._take_one()
             return True
         if self._backlog:
@@ -271,11 +279,12 @@ class ZmqLink:
 
     def _take_one(self) -> None:
         """Take in one message. The first one at a bound end tells which connection is the peer's. Raises Again."""
-        if not self.connections.bound or self.connections.peer >= 0:
+        if self._introduced:
             self._take(self._recv(_NOBLOCK))
             return
         frame = self.socket.recv(_NOBLOCK, copy=False)
         self.connections.peer = int(frame.get(zmq.SRCFD))
+        self._introduced = True
         self._remove_path()
         if frame.bytes == GREETING:
             if self.account is not None:
@@ -291,7 +300,7 @@ class ZmqLink:
         watch(self.loop, account)
 
     def _take(self, raw: bytes) -> None:
-        self.loop.mark(self)
+        self._dirty[self] = None
         if self.account is not None:
             self.account.took(self.connections.peer, len(raw))
         if self._backlog:

@@ -16,7 +16,7 @@ _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 _FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL) | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)  # the gate sees others
 CONNECTION_EVENTS = _ACCEPTED | _DISCONNECTED
 _EVENT = struct.Struct("=HI")  # of a monitor: what happened, and to which descriptor
-_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # plain numbers: flags cost more
+EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # plain numbers: flags cost more
 
 Refuse = Callable[[str, str, str], None]  # kind of refusal, who, what was tried
 
@@ -118,4 +118,4 @@ def descriptor(socket: zmq.Socket[bytes]) -> int:
 
 def readable(socket: zmq.Socket[bytes]) -> bool:
     """A message is there. Reading this also makes the file descriptor tell of the next one."""
-    return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
+    return bool(socket.getsockopt(EVENTS) & POLLIN)  # type: ignore[operator]

@@ -134,7 +134,7 @@ class Duo:
     async def read(self, *offsets: int) -> None:
         """The guest reads registers, one after the other."""
         for offset in offsets:
-            err, value = await self.ops.do_pci_op(0, 0, offset, 4)  # type: ignore[arg-type]
+            err, value = await self.ops.do_pci_op(0, 0, offset, 4)
             self.replies.append((offset, err, value))
 
     async def ask(self, card: int, *phases: Phase, budget_ns: int = 300_000 * MS) -> None:
