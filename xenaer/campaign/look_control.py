@@ -34,10 +34,10 @@ def _traffic(system: System, state: State, name: str, units: int) -> Iterator[tu
     """One request for all devices of the guest, and one for each if that fails."""
     devices = [own for guest, own in state.names if guest == name]
     try:
-        done = dict(system.ctl(name, "workload", [-1, units]))
+        done: dict[str, int] = dict(system.ctl(name, "workload", [-1, units]))
     except (ControlError, RpcError) as error:
         for own in devices:
-            bdf: str = state.names.get((name, own), own)
+            bdf = state.names.get((name, own), own)
             yield (name, bdf), _one(system, name, own, units, str(error))
         return
     for own, count in done.items():
