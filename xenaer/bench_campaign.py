@@ -21,11 +21,13 @@ from xenaer.campaign.rows import pack, to_row, unpack
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.campaign.run_options import RunOptions
 from xenaer.campaign.runner import CampaignRunner
+from xenaer.campaign.running import PER_CORE
 
 ROUNDS = 10
 CASES = 200  # per round
 SCALED = 3_000  # cases of a run of which the rate counts
-PROCESS_CASES = 60
+PROCESS_CASES = 160
+PROCESSES = ("xenaer.campaign.play_processes",)
 CORES = 2
 
 Figures = dict[str, Any]
@@ -101,7 +103,7 @@ def _process_cases(campaign: Campaign, folder: Path) -> Figures:
     payload = pack_assignment(campaign, "processes")
     with (
         RunFolder.create(RunOptions(name="processes", seed=1), folder) as run,
-        open_crew("local", None, case_limit_s=60, preload=("xenaer.campaign.play_processes",)) as crew,
+        open_crew("local", None, case_limit_s=60, preload=PROCESSES, per_core=PER_CORE["processes"]) as crew,
     ):
         begin = time.monotonic()
         CampaignRunner(Matrix(1_000_000, campaign.axes, PROCESS_CASES), play_chunk, payload, crew, run).run()

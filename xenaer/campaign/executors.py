@@ -31,23 +31,23 @@ class LocalCrew(Crew):
 
 @contextmanager
 def open_crew(
-    name: str, jobs: int | None = None, *, case_limit_s: float, preload: Sequence[str] = ()
+    name: str, jobs: int | None = None, *, case_limit_s: float, preload: Sequence[str] = (), per_core: int = 1
 ) -> Iterator[Crew]:
-    """The crew called ``name``, ended at once at the end. ``jobs``: workers (local), default one per processor.
+    """The crew called ``name``, ended at once at the end. ``jobs``: workers (local), default ``per_core`` a processor.
 
     ``case_limit_s``: real time after which a case is a ``hang``. ``preload``: modules that workers import before
     they are forked. Raises ExecutorError.
     """
-    crew = _open(name, jobs, case_limit_s, (*MODULES, *preload))
+    crew = _open(name, jobs, case_limit_s, (*MODULES, *preload), per_core)
     try:
         yield crew
     finally:
         crew.close(now=True)
 
 
-def _open(name: str, jobs: int | None, limit_s: float, preload: tuple[str, ...]) -> Crew:
+def _open(name: str, jobs: int | None, limit_s: float, preload: tuple[str, ...], per_core: int) -> Crew:
     if name == LOCAL:
-        workers = len(os.sched_getaffinity(0)) if jobs is None else jobs
+        workers = len(os.sched_getaffinity(0)) * per_core if jobs is None else jobs
         return LocalCrew(SupervisedPool(workers, preload=preload, case_limit_s=limit_s))
     if not name.startswith(DASK) or name == DASK:
         raise ExecutorError(f"executor {name!r}: expected {LOCAL} or {DASK}HOST:PORT")

@@ -93,6 +93,7 @@ class ProcessHost:
         if quiet:
             self.settle(READY_S)
         self.take_in()
+        self.records.sort(key=lambda item: item[1][0])
         self.state = state_after(self.ground, self.records, self.state)
         self.records = []
 
@@ -103,12 +104,13 @@ class ProcessHost:
             calls = [self.system.start("hypervisor", "xl", [*words, name]) for name in wanted]
             deadline = time.monotonic() + READY_S
             while not all(call.done for call in calls) and time.monotonic() < deadline:
-                self.system.advance(LOOK_MS / 5)
+                self.system.advance(LOOK_MS)
         if not self.system.ctl("hypervisor", "wait-ready", []):
             raise SetupError(f"the guests of host {self.host.name} do not connect")
 
     def facts(self) -> Facts:
-        """What the journal of this case proves so far."""
+        """What the journal of this case proves so far. What was read later may have happened earlier."""
+        self.records.sort(key=lambda item: item[1][0])
         return read(self.ground, self.state, self.records)
 
     def close(self) -> None:

@@ -25,6 +25,8 @@ from xenaer.campaign.summary import Summary
 from xenaer.yaml_lines import InputError, closest
 
 INTERRUPTED = 130
+# A case on real processes spends most of its time in waiting for resets; one in virtual time never waits.
+PER_CORE = {"simulated": 1, "processes": 4, "both": 2}
 NO_SIZE = SizeForm.model_validate({})
 PRELOAD = ("xenaer.campaign.chunk", "xenaer.campaign.play_simulated")
 
@@ -89,7 +91,9 @@ def run(request: Request) -> Finished:
 
         limit_s = campaign.form.case_limit_s
         with (
-            open_crew(options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD) as crew,
+            open_crew(
+                options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD, per_core=PER_CORE[options.world]
+            ) as crew,
             shown(sys.stderr) as on_progress,
         ):
             runner = CampaignRunner(
