@@ -41,8 +41,9 @@ class DaskCrew(Crew):
     def _connect(self) -> Client:
         try:
             return Client(f"tcp://{self._address}", timeout=CONNECT_S, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise ExecutorError(f"no Dask scheduler answers at {self._address}: {error}") from None
+        except Exception as error:  # its own threads and timeouts fail in many ways, none of them of use here
+            reason = str(error) or type(error).__name__
+            raise ExecutorError(f"no Dask scheduler answers at {self._address}: {reason}") from None
 
     def _check_workers(self) -> None:
         """There are workers, and they have the same xenaer; otherwise nothing that they say could be trusted."""
