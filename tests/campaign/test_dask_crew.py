@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +24,7 @@ from xenaer.campaign.runner import CampaignRunner
 from xenaer.launcher import free_port
 
 distributed = pytest.importorskip("distributed", reason="needs the extra: pip install 'xenaer[dask]'")
-pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("default")]  # of a library that is not ours
+pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore")]  # of a library that is not ours
 
 LIMIT_S = 2.0
 
@@ -78,10 +80,45 @@ def test_workers_with_another_xenaer_are_said(cluster: Any, monkeypatch: pytest.
         pass
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nowhere", "no.such.host.invalid:1", ":::"])
-def test_nobody_at_the_address_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xenaer.campaign.dask_crew.CONNECT_S", 0.5)
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:{port}", "connection refused"),
+        ("no.such.host.invalid:1", "[a-z ]+"),
+        ("127.0.0.1:99999", "[a-z0-9: -]+"),
+        ("nowhere", "expected HOST:PORT"),
+        (":::", "expected HOST:PORT"),
+        ("host:", "expected HOST:PORT"),
+    ],
+)
+def test_nobody_at_the_address_is_said(address: str, reason: str) -> None:
     name = "dask://" + address.format(port=free_port())
-    with pytest.raises(ExecutorError, match="no Dask scheduler answers at") as caught, open_crew(name, case_limit_s=1):
+    expected = rf"^no Dask scheduler answers at \S+: {reason}"
+    with pytest.raises(ExecutorError, match=expected) as caught, open_crew(name, case_limit_s=1):
         pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [(b"", "nothing is said within 0.5 s"), (b"SSH-2.0-OpenSSH", "something else answers"), (None, "something else")],
+)
+def test_somebody_else_at_the_address_is_said(
+    greeting: bytes | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xenaer.campaign.dask_crew.CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            with peer:
+                if greeting is not None:
+                    peer.sendall(greeting)
+                    peer.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        name = f"dask://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ExecutorError, match=reason), open_crew(name, case_limit_s=1):
+            pass
+        thread.join()

@@ -6,7 +6,9 @@ worker process has a supervised pool of its own (``dask_side``), and only passes
 
 from __future__ import annotations
 
+import gc
 import pickle
+import socket
 import time
 from concurrent.futures import Future
 
@@ -20,6 +22,7 @@ from xenaer.campaign.playing import PlayChunk, bare
 
 CHUNK_S = 0.4  # a call costs 3 to 10 ms
 CONNECT_S = 10.0
+GREETING_BYTES, GREETING_MAX = 8, 1 << 20  # a scheduler speaks first; how long its message is, little-endian
 REFRESH_S = 5.0  # workers come and go
 
 
@@ -39,11 +42,15 @@ class DaskCrew(Crew):
             raise
 
     def _connect(self) -> Client:
-        try:
-            return Client(f"tcp://{self._address}", timeout=CONNECT_S, set_as_default=False)
-        except Exception as error:  # its own threads and timeouts fail in many ways, none of them of use here
-            reason = str(error) or type(error).__name__
-            raise ExecutorError(f"no Dask scheduler answers at {self._address}: {reason}") from None
+        reason = unreachable(self._address)
+        if not reason:
+            try:
+                return Client(f"tcp://{self._address}", timeout=CONNECT_S, set_as_default=False)
+            except Exception as error:  # its threads and timeouts fail in many ways, none of them of use here
+                reason = str(error) or type(error).__name__
+            # Half a client closes itself when it is collected, and waits for ever if that is while the next one starts.
+            gc.collect()
+        raise ExecutorError(f"no Dask scheduler answers at {self._address}: {reason}")
 
     def _check_workers(self) -> None:
         """There are workers, and they have the same xenaer; otherwise nothing that they say could be trusted."""
@@ -76,3 +83,21 @@ class DaskCrew(Crew):
         """See ``Crew``. Chunks that are being played are played to their end, by workers that nobody listens to."""
         self.executor.shutdown(wait=not now)
         self._client.close()
+
+
+def unreachable(address: str) -> str:
+    """Why there is no scheduler at ``address`` (HOST:PORT), or an empty text if something greets as one does.
+
+    Asked before Dask is, whose client waits for ever for the words of something else.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return "expected HOST:PORT"
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S) as sock:
+            greeting = int.from_bytes(sock.recv(GREETING_BYTES, socket.MSG_WAITALL), "little")
+    except TimeoutError:
+        return f"nothing is said within {CONNECT_S:g} s"
+    except (OSError, OverflowError, UnicodeError) as error:
+        return str(getattr(error, "strerror", None) or error).lower()
+    return "" if 0 < greeting < GREETING_MAX else "something else answers"
