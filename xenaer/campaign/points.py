@@ -119,6 +119,7 @@ class Watch:
     def __init__(self, point: Point) -> None:
         self.point = point
         self.ms = point.ms if isinstance(point, TimePoint) else 0.0
+        self.kills = ""
         self.of: Literal["time", "record", "lock"] = "record"
         if isinstance(point, TimePoint | LockPoint):
             self.of = "time" if isinstance(point, TimePoint) else "lock"
