@@ -56,7 +56,7 @@ class PciOps:
         The backend has two seconds; after that the answer is dev_not_found and the value 0 (FE-2).
         """
         lock, page = self.lock, self.page
-        if lock.owner is None:
+        if lock.owner is None and self.kernel.locks is None:
             lock.owner = self.kernel.current
         else:
             await lock.acquire()

@@ -67,6 +67,7 @@ class Later:
         watch = Watch(TimePoint(max(0.0, point.ms - elapsed_ms)) if isinstance(point, TimePoint) else point)
         if watch.needs_owners:
             watch.owners = owners()
+        watch.kills = self.order.kills if not after_ms else ""
         self.system.arm(watch, lambda: self._at_point(after_ms))
 
     def _at_point(self, after_ms: float) -> None:

@@ -77,6 +77,11 @@ class Order:
     text: str = ""
     told: Callable[[Any], str | None] = _ignore
 
+    @property
+    def kills(self) -> str:
+        """The party whose process ends by this: none."""
+        return ""
+
     def do(self, system: System) -> str:
         """Carry out, and wait for the answer. Raises ControlError, StepError."""
         return self.means(system.ctl(self.target, self.verb, self.args))
@@ -107,6 +112,11 @@ class Signal:
 
     form: ProcessForm
     text: str
+
+    @property
+    def kills(self) -> str:
+        """See ``Order``."""
+        return self.form.target if self.form.does == "kill" else ""
 
     def do(self, system: System) -> str:
         """See ``Order``."""

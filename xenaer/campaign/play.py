@@ -118,12 +118,12 @@ class Runner:
             result.text = order.do(self.system)
             return
         later = Later(self.system, order, result, forgiving=step.may_fail)
-        self._later.append(later)
         if step.at is None:
             later.begin()
         else:
             elapsed_ms = (self.system.now_s - self._begin_s) * 1000
             later.arm(self.point(step.at), step.at.after_ms, self.owners, elapsed_ms)
+        self._later.append(later)
 
     def point(self, form: PointForm) -> Point:
         """The program point that a form means."""

@@ -119,6 +119,7 @@ class Watch:
     def __init__(self, point: Point) -> None:
         self.point = point
         self.ms = point.ms if isinstance(point, TimePoint) else 0.0
+        self.kills = ""
         self.of: Literal["time", "record", "lock"] = "record"
         if isinstance(point, TimePoint | LockPoint):
             self.of = "time" if isinstance(point, TimePoint) else "lock"
@@ -236,7 +237,7 @@ def passed(
 
 def _phase(owners: Owners, party: str, record: Record) -> list[Point]:
     when = PHASE_OF.get(record[LABEL])
-    return [] if when is None else [PhasePoint(record[FIRST], owners.machine_address(party, record), when)]
+    return [] if when is None else [PhasePoint(str(record[FIRST]), owners.machine_address(party, record), when)]
 
 
 def _numbered(points: Iterable[Point], seen: dict[Point, int], *, every: bool) -> Iterator[Point]:

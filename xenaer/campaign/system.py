@@ -24,6 +24,7 @@ class Watch(Protocol):
 
     of: Literal["time", "record", "lock"]
     ms: float
+    kills: str  # party whose process ends at this point ("": none): in the simulation, before it takes one more step
 
     def record(self, party: str, record: Record) -> bool:
         """True for the record that is waited for; every record is shown until then."""

@@ -66,17 +66,19 @@ class Arming:
         for entry in [each for each in self._records if each[0].record(kernel.name, record)]:
             self._records.remove(entry)
             self._rest()
-            self._reach(kernel, entry[1])
+            self._reach(kernel, *entry)
 
     def lock(self, kernel: Kernel, when: str, name: str) -> None:
         """Something has happened to a lock."""
         for entry in [each for each in self._locks if each[0].lock(kernel.name, when, name)]:
             self._locks.remove(entry)
             self._rest()
-            self._reach(kernel, entry[1])
+            self._reach(kernel, *entry)
 
-    def _reach(self, kernel: Kernel, fire: Fire) -> None:
-        if kernel.on_wake is None:  # its party has just ended
+    def _reach(self, kernel: Kernel, watch: Watch, fire: Fire) -> None:
+        if watch.kills == kernel.name and kernel.current is not None:
+            _fire(kernel, fire)
+        elif kernel.on_wake is None:  # its party has just ended
             self.parts.world.at(self.parts.world.now(), fire)
         else:
             kernel.interrupt(lambda: _fire(kernel, fire))

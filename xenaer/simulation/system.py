@@ -90,12 +90,19 @@ class SimSystem:
     def _make_supervisor(self, name: str) -> Supervisor:
         kernel = self.parts.make_kernel(f"supervisor-{name}")
         link = self.parts.connect_hypervisor(f"supervisor-{name}")
-        supervisor = Supervisor(kernel, link, SimRunner(self.parts, kernel), name)
+        runner = SimRunner(self.parts, kernel)
+        supervisor = Supervisor(kernel, link, runner, name)
         supervisor.on_stop = lambda: self._end(kernel)
         process = self.processes[kernel.name] = SimProcess(self.world, kernel, lambda: [link])
         supervisor.rpc.on_close = lambda reason: process.lost(STUB, reason)
-        process.on_end = supervisor.end
+        process.on_end = lambda: self._supervisor_ends(supervisor, runner)
         return supervisor
+
+    @staticmethod
+    def _supervisor_ends(supervisor: Supervisor, runner: SimRunner) -> None:
+        """Its guest goes with it, and nobody is left who would hear of that."""
+        supervisor.end()
+        runner.on_death = lambda pid, status: None
 
     def _end(self, kernel: Kernel) -> None:
         """A party ends in order, with the same last record as a process."""
