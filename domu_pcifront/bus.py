@@ -13,15 +13,17 @@ from typing import Any
 
 from domu_pcifront import plain
 from domu_pcifront.device import GuestPciDev
-from domu_pcifront.driver import PciDriver, driver_for_ids, load_driver
+from domu_pcifront.driver import PciDriver, ProbeError, driver_for_ids, load_driver
 from domu_pcifront.pci_op import PciOps
 from domu_pcifront.resources import Resources
 from kernel_stub.kernel import ERR, INFO, Kernel
+from kernel_stub.places import place_of
 from kernel_stub.sync import Mutex
 from protocol.ids import Sbdf
 from protocol.topology import GuestDriverSpec
 
 PREFIX = "pcifront pci-0:"
+PROBE_FAILED = ": probe failed: "
 ABSENT = (0xFFFFFFFF, 0x00000000, 0x0000FFFF, 0xFFFF0000)  # vendor/device dwords that mean "nobody here"
 
 Root = tuple[int, int]  # segment, bus
@@ -78,7 +80,7 @@ class GuestBus:
             device.driver = cls(device, options)
             await plain.call(device.driver.probe)
         except Exception as error:  # whatever a user's driver raises: the other devices are served all the same
-            self.kernel.printk(ERR, f"{name} {device.name}: probe failed: {error}")
+            self.kernel.printk(ERR, f"{name} {device.name}{PROBE_FAILED}{_shown(error)}")
             device.driver = None
 
     def _driver_for(self, device: GuestPciDev) -> tuple[type[PciDriver] | None, dict[str, Any]]:
@@ -106,3 +108,9 @@ class GuestBus:
         for devfn in sorted(self.devices):
             await self.remove(devfn)
         self.roots.clear()
+
+
+def _shown(error: Exception) -> str:
+    """A driver says by ProbeError, in its own words, that it cannot start; anything else is a mistake in it."""
+    name, line = place_of(error)
+    return f"{'' if isinstance(error, ProbeError) else f'{type(error).__name__}: '}{error} ({line} in {name})"

@@ -9,13 +9,13 @@ may be ready and asks ``next_timer`` how long it may wait. Time never passes ins
 from __future__ import annotations
 
 import heapq
-import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, Protocol
 
+from kernel_stub.places import place_of
 from protocol.ports import Clock, Journal
 
 EMERG, ALERT, CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = range(8)  # printk levels
@@ -230,10 +230,10 @@ class Kernel:
 
     def _oops(self, task: Task, error: Exception) -> None:
         task.error = error
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        name, line = place_of(error)
         self.printk(ALERT, f"BUG: {type(error).__name__}: {error}")
-        self.printk(ALERT, f"RIP: {where.name} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})")
-        self.trace("kernel.oops", task.name, type(error).__name__, str(error))
+        self.printk(ALERT, f"RIP: {name} ({line})")
+        self.trace("kernel.oops", task.name, type(error).__name__, str(error), f"{line} in {name}")
         self._finish(task, None)
         if self.panic_on_oops:
             raise error
@@ -243,7 +243,7 @@ class Kernel:
         task = self.current
         assert task is not None
         self.printk(ALERT, f"BUG: {text}")
-        self.trace("kernel.oops", task.name, "oops", text)
+        self.trace("kernel.oops", task.name, "oops", text, "")
         while True:
             task.waiting_on = "nothing, it has died"
             await park()

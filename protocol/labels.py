@@ -10,7 +10,7 @@ from protocol import labels_aer, labels_dpc, labels_fault, labels_guest, labels_
 
 LABELS: dict[str, tuple[str, ...]] = {
     "printk": ("level", "text"),
-    "kernel.oops": ("error", "text"),
+    "kernel.oops": ("error", "text", "where"),
     "party.start": ("pid",),
     "party.lost": ("reason",),
     "party.end": ("status",),

@@ -13,7 +13,7 @@ import sys
 import typer
 from typer.main import get_command
 
-from xenaer import cli_campaign, cli_conform, cli_lspci, cli_scenarios, cli_script, cli_sysfs, cli_system
+from xenaer import cli_blast, cli_campaign, cli_conform, cli_lspci, cli_scenarios, cli_script, cli_sysfs, cli_system
 from xenaer.cli_base import StopError
 from xenaer.control import ControlError, NoSystemError
 from xenaer.yaml_lines import InputError
@@ -31,6 +31,7 @@ app = typer.Typer(
 cli_system.register(app)
 cli_script.register(app)
 cli_campaign.register(app)
+cli_blast.register(app)
 cli_sysfs.register(app)
 cli_conform.register(app)
 cli_lspci.register(app)

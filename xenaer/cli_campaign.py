@@ -14,6 +14,7 @@ from xenaer.cli_base import StopError, out, shipped
 from xenaer.yaml_lines import closest
 
 RUNS = Path("xenaer-runs")
+SEED_MAX = (1 << 53) - 1  # as in a file: every reader of JSON keeps it as it is
 WORLDS = ("simulated", "processes", "both")
 
 FileArgument = Annotated[str | None, typer.Argument(help="campaign file, or name of a shipped one", show_default=False)]
@@ -34,7 +35,7 @@ def register(parent: typer.Typer) -> None:
 @app.command()
 def run(  # noqa: PLR0913, PLR0917 - the options of a run
     file: FileArgument = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="instead of the file's")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=SEED_MAX, help="instead of the file's")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="workers [one per processor]")] = None,
     world: Annotated[str | None, typer.Option("--world", help="simulated, processes or both")] = None,
     executor: Annotated[str, typer.Option("--executor", help="local, or dask://HOST:PORT")] = "local",

@@ -41,22 +41,23 @@ class Case:
 
 
 class Builder:
-    """Builds the cases of one campaign; hosts and texts that many cases share are made once."""
+    """Builds the cases of one campaign; hosts and texts that many cases share are made once.
+
+    ``uniform``: all cases have the same host.
+    """
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign = campaign
         self._hosts: dict[str, HostSpec] = {}
         form = campaign.form
-        self._uniform = not mentioned(
-            [form.profile, form.defects, form.drivers, form.without]
-        )  # one host for all cases
+        self.uniform = not mentioned([form.profile, form.defects, form.drivers, form.without])
 
     def build(self, number: int, recipe: Recipe) -> Case:
         """The case ``number`` of the campaign that ``recipe`` describes."""
         campaign, form = self.campaign, self.campaign.form
         values = self.values(recipe)
         seed = form.exact.seed if form.exact is not None else derived_seed(form.seed, number)
-        variant = "" if self._uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
+        variant = "" if self.uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
         host = self._hosts.get(variant)
         if host is None:
             host = self._hosts[variant] = campaign.variant(values)
@@ -72,6 +73,10 @@ class Builder:
         if POINT in recipe:
             found[POINT] = recipe[POINT]
         return found
+
+    def stratum(self, recipe: Recipe) -> str:
+        """The stratum of a case that was not played."""
+        return self._stratum(self.values(recipe))
 
     def _steps(self, recipe: Recipe, values: Mapping[str, Any]) -> list[StepForm]:
         form = self.campaign.form

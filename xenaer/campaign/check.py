@@ -45,6 +45,7 @@ class _Checker:
         self.document = document
         self.campaign = campaign
         self.problems: list[str] = []
+        self._told: set[str] = set()
 
     def check(self) -> list[str]:
         form = self.campaign.form
@@ -125,10 +126,18 @@ class _Checker:
             try:
                 apply_variant(self.campaign.host, form)
             except ValueError as error:
-                problems.append(document.problem(("drivers" if form.drivers else "defects",), str(error)))
+                place = ("drivers" if form.drivers else "defects",)
+                variant = {name: part for name, part in template.items() if name != "faults"}
+                self._tell([document.problem(place, str(error))], variant, values)
+        self._tell(problems, template, values)
+
+    def _tell(self, problems: list[str], template: dict[str, Any], values: dict[str, Any]) -> None:
+        """Add problems with the values that ``template`` asks for; the same one with other values says nothing new."""
         used = sorted(mentioned(template, self.campaign.axes) & set(values))
         shown = ", ".join(f"{name}={values[name]}" for name in used)
-        self.problems += [f"{text} (with {shown})" if shown else text for text in problems]
+        new = [text for text in problems if text not in self._told]
+        self._told.update(new)
+        self.problems += [f"{text} (with {shown})" if shown else text for text in new]
 
     def _expectations(self) -> None:
         campaign, host = self.campaign, self.campaign.host

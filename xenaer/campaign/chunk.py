@@ -21,6 +21,9 @@ class Player(Protocol):
     def play(self, task: Task) -> CaseResult:
         """Play one case."""
 
+    def rehearse(self) -> None:
+        """Start what all cases share, if they share anything. Raises SetupError."""
+
     def close(self) -> None:
         """End whatever it keeps running."""
 

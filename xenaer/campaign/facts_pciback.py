@@ -106,7 +106,8 @@ def _printk(facts: Facts, party: str, r: Any) -> None:
 
 def oops(facts: Facts, party: str, r: Any) -> None:
     """A task died of a bug."""
-    facts.oopses.append((party, r[3], str(r[5])))
+    where = f" ({r[6]})" if len(r) > 6 and r[6] else ""
+    facts.oopses.append((party, r[3], f"{r[4]}: {r[5]}{where}"))
 
 
 def party_lost(facts: Facts, party: str, r: Any) -> None:

@@ -8,16 +8,20 @@ again on a machine that was booted for it, and both journals must be equal to th
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 from dom0_pciback.pciback.backend import XenPcibkDevice
+from domu_pcifront.bus import PROBE_FAILED
 from kernel_stub.faulty_link import FaultyLink
+from protocol.ports import Record
 from protocol.topology import HostSpec
 from xenaer.campaign.facts_read import state_after
 from xenaer.campaign.ground import Ground
 from xenaer.campaign.later import owners_of
 from xenaer.campaign.play import Runner
 from xenaer.campaign.script import Script
+from xenaer.campaign.system import System
+from xenaer.journal import Entry
 from xenaer.simulation.image import (
     GuestImage,
     ObjectImage,
@@ -34,6 +38,22 @@ REST_MS = 400_000.0  # after boot and set-up; the longest wait of all is that fo
 
 class SetupError(Exception):
     """The guests did not connect, or a step before the faults failed; the text says which."""
+
+
+def check_drivers(records: Iterable[tuple[str, Record]]) -> None:
+    """A driver that does not start with its device is a mistake, and no fault to look at. Raises SetupError."""
+    for party, record in records:
+        if record[2] == "printk" and PROBE_FAILED in str(record[5]):
+            raise SetupError(f"guest {party}: {record[5]}")
+
+
+def prepare(system: System, setup: Script, on_records: Callable[[list[Entry]], None] | None = None) -> None:
+    """Do the steps before the faults; ``on_records`` is given what they write. Raises SetupError."""
+    runner = Runner(system, setup)
+    runner.on_records = on_records
+    if setup.steps and not runner.run():
+        failed = next(result for result in runner.results if not result.good)
+        raise SetupError(f"setup, step {failed.number} ({failed.name}): {failed.text}")
 
 
 class SimMachine:
@@ -62,10 +82,8 @@ class SimMachine:
         found = self.system.ctl("hypervisor", "wait-ready", [])
         if not found:
             raise SetupError(f"the guests of host {self.host.name} do not connect")
-        runner = Runner(self.system, setup)
-        if setup.steps and not runner.run():
-            failed = next(result for result in runner.results if not result.good)
-            raise SetupError(f"setup, step {failed.number} ({failed.name}): {failed.text}")
+        check_drivers(self.system.raw_records())
+        prepare(self.system, setup)
 
     def begin(self, seed: int) -> None:
         """Begin a case: as after boot, with chance of its own, an empty journal."""

@@ -25,10 +25,10 @@ from xenaer.campaign.facts_read import read, state_after
 from xenaer.campaign.ground import Ground, State
 from xenaer.campaign.journal_hash import digest_of, pack_journal
 from xenaer.campaign.look_control import look
-from xenaer.campaign.machine import SetupError
+from xenaer.campaign.machine import SetupError, check_drivers, prepare
 from xenaer.campaign.play import Runner
 from xenaer.campaign.play_simulated import SimulatedPlayer
-from xenaer.campaign.played import Played, broken, failed_steps, points_reached, result_of, verified
+from xenaer.campaign.played import Played, broken, failed_steps, points_reached, result_of, verified, with_bugs
 from xenaer.campaign.verdict import decide
 from xenaer.control import ControlError
 from xenaer.journal import Entry, differences, entry
@@ -51,14 +51,21 @@ class ProcessHost:
         self.run = Path(self._folder.name)
         try:
             local.up(host, self.run, "ipc", mine=True)
-        except local.LocalError as error:
+        except BaseException as error:
             self._folder.cleanup()
-            raise SetupError(str(error)) from error
+            if isinstance(error, local.LocalError):
+                raise SetupError(str(error)) from error
+            raise
         self.system = local.ProcessSystem(self.run)
         self.records: Records = []
         self.state = State()
         self.fresh = True
-        self.take_in()
+        try:
+            self.settle(READY_S)
+            check_drivers(self.records)
+        except BaseException:
+            self.close()
+            raise
 
     def take_in(self) -> bool:
         """Take in the records that have appeared; were there any."""
@@ -92,6 +99,10 @@ class ProcessHost:
         self.fresh = False
         if quiet:
             self.settle(READY_S)
+        self.mark()
+
+    def mark(self) -> None:
+        """The journal of the case begins here; who has what follows from what was before."""
         self.take_in()
         self.records.sort(key=lambda item: item[1][0])
         self.state = state_after(self.ground, self.records, self.state)
@@ -146,6 +157,11 @@ class ProcessPlayer:
         self._variant = ""
         self._host: ProcessHost | None = None
 
+    def rehearse(self) -> None:
+        """Start the system of the first case, if all cases have the same host."""
+        if self.builder.uniform and not self.alone:
+            self._host = ProcessHost(self.campaign.variant({}))
+
     def close(self) -> None:
         """End the system, if one runs."""
         host, self._host = self._host, None
@@ -167,8 +183,8 @@ class ProcessPlayer:
         host, form = self._ready(case), self.campaign.form
         host.begin(quiet=self.alone)
         if form.setup:
-            Runner(host.system, self.campaign.script(form.setup, case.host)).run()
-            host.records = []
+            prepare(host.system, self.campaign.script(form.setup, case.host), host.add)
+            host.mark()
         runner = Runner(host.system, self.campaign.script(case.steps, case.host))
         runner.on_records = host.add
         runner.play()
@@ -200,7 +216,7 @@ class ProcessPlayer:
 
     def _judged(self, case: Case, host: ProcessHost, runner: Runner, after: Afterwards) -> Played:
         facts, form = host.facts(), self.campaign.form
-        verdict = decide(facts, after)
+        verdict = with_bugs(decide(facts, after), facts)
         ending = Ending(
             case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
             lambda: [entry(party, record) for party, record in host.records],
@@ -219,6 +235,10 @@ class ComparingPlayer:
     def __init__(self, campaign: Campaign) -> None:
         self.simulated = SimulatedPlayer(campaign)
         self.processes = ProcessPlayer(campaign, alone=True)
+
+    def rehearse(self) -> None:
+        """Boot the simulated machine; each case starts its processes anew."""
+        self.simulated.rehearse()
 
     def close(self) -> None:
         """End the system of processes."""

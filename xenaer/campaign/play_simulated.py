@@ -19,7 +19,7 @@ from xenaer.campaign.journal_hash import digest_of, pack_journal
 from xenaer.campaign.look import look
 from xenaer.campaign.machine import SetupError, SimMachine
 from xenaer.campaign.play import Runner
-from xenaer.campaign.played import Played, broken, differs, failed_steps, points_reached, result_of, verified
+from xenaer.campaign.played import Played, broken, differs, failed_steps, points_reached, result_of, verified, with_bugs
 from xenaer.campaign.points import LockPoint, Owners, PhasePoint, Point, RecordPoint, passed
 from xenaer.campaign.verdict import decide
 from xenaer.journal import Entry, entry
@@ -44,6 +44,11 @@ class SimulatedPlayer:
     def close(self) -> None:
         """Nothing runs."""
         self._machines.clear()
+
+    def rehearse(self) -> None:
+        """Boot the machine of the first case, if all cases have the same host."""
+        if self.builder.uniform:
+            self._keep("", SimMachine(self.campaign.script(self.campaign.form.setup, self.campaign.variant({}))))
 
     def play(self, task: Task) -> CaseResult:
         """One case, in one order of events or in many; a second time on a fresh machine if the task says so."""
@@ -119,7 +124,7 @@ class SimulatedPlayer:
         after = look(system, during.state, form.workload, machine.images)
         records = system.raw_records()
         facts = read(machine.ground, machine.state, records)
-        verdict = decide(facts, after)
+        verdict = with_bugs(decide(facts, after), facts)
         ending = Ending(
             case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
             _lazy(lambda: [entry(party, record) for party, record in records]),

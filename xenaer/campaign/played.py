@@ -8,6 +8,7 @@ from typing import Any
 from xenaer.campaign.afterwards import VERIFIED, Afterwards
 from xenaer.campaign.build import Case
 from xenaer.campaign.case import CaseResult, Outcome, Task
+from xenaer.campaign.facts import Facts
 from xenaer.campaign.later import StepResult
 from xenaer.campaign.steps_form import StepForm
 from xenaer.campaign.verdict import ROWS, Verdict
@@ -81,6 +82,12 @@ def failed_steps(steps: list[StepForm], results: list[StepResult]) -> list[str]:
         for step, result in zip(steps, results, strict=False)
         if not result.good and result.action not in XL_ACTIONS and step.at is None and not step.background
     ]
+
+
+def with_bugs(verdict: Verdict, facts: Facts) -> Verdict:
+    """What of a guest died of an exception is said with the verdict: the author of a driver looks for his line."""
+    bugs = [f"{party}, {task}: {text}" for party, task, text in facts.oopses if party in facts.ground.guests]
+    return replace(verdict, text="; ".join([verdict.text, *dict.fromkeys(bugs)])) if bugs else verdict
 
 
 def points_reached(steps: list[StepForm], results: list[StepResult]) -> dict[str, Any]:

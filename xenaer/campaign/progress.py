@@ -95,11 +95,12 @@ def shown(stream: IO[str], interval_s: float = LINE_S) -> Iterator[OnProgress]:
 
 
 def _lines(stream: IO[str], interval_s: float) -> OnProgress:
-    last_s = time.monotonic()
+    last_s, over = time.monotonic(), False
 
     def show(progress: Progress) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= interval_s or progress.done == progress.total:
+        nonlocal last_s, over
+        over, before = progress.done == progress.total, over
+        if time.monotonic() - last_s >= interval_s or (over and not before):
             last_s = time.monotonic()
             stream.write(progress.line() + "\n")
             stream.flush()

@@ -7,18 +7,20 @@ its exploration against what is stored: it must ask for the same cases again, an
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any, Protocol
 
-from xenaer.campaign.case import CaseResult, Recipe, Task, case_id, recipe_text
+from xenaer.campaign.case import CaseResult, Recipe, Task, case_id, recipe_stratum, recipe_text
 from xenaer.campaign.chunks import draw
 from xenaer.campaign.dispatch import Crew, Dispatcher
 from xenaer.campaign.junit import write_junit
 from xenaer.campaign.playing import PlayChunk
 from xenaer.campaign.progress import Meter, OnProgress
+from xenaer.campaign.rows import Row
 from xenaer.campaign.run_folder import RESULTS, RunFolder, RunFolderError, explained
 from xenaer.campaign.summary import Summary, summarize
 from xenaer.campaign.timing import Sitting
@@ -41,7 +43,8 @@ class Exploration(Protocol):
 class CampaignRunner:
     """One sitting of one run.
 
-    ``payload`` is what ``play_chunk`` needs to know of the campaign. ``judge`` adds to ``results.json`` what the
+    ``payload`` is what ``play_chunk`` needs to know of the campaign. ``stratum`` is that of a case which has no result
+    of its own, since its worker was killed, for example. ``judge`` adds to ``results.json`` what the
     results mean. ``stop`` ends the run early, like SIGINT and SIGTERM do while ``run`` is under way.
     """
 
@@ -55,6 +58,7 @@ class CampaignRunner:
         *,
         on_progress: OnProgress = lambda progress: None,
         judge: Judge = lambda folder, summary: {},
+        stratum: Callable[[Recipe], str] = recipe_stratum,
     ) -> None:
         self._exploration = exploration
         self._folder = folder
@@ -62,6 +66,7 @@ class CampaignRunner:
         self._dispatcher = Dispatcher(crew, play_chunk, payload)
         self._meter = Meter(exploration.total, on_progress)
         self._judge = judge
+        self._stratum = stratum
         self._stopped = False
 
     def stop(self) -> None:
@@ -129,12 +134,16 @@ class CampaignRunner:
     def _play_round(self, first: int, recipes: list[Recipe], sitting: Sitting) -> bool:
         """Play the cases of a round that are not finished; whether it is complete."""
         tasks = self._tasks(first, recipes)
-        for rows in self._dispatcher.play(tasks):
+        for found in self._dispatcher.play(tasks):
+            rows = [row if row.stratum else self._in_stratum(row) for row in found]
             if rows:
                 self._folder.add(rows)
                 sitting.cases += len(rows)
             self._meter.add(rows)
         return not self._stopped
+
+    def _in_stratum(self, row: Row) -> Row:
+        return row._replace(stratum=self._stratum(json.loads(row.recipe_json)))
 
     def _tasks(self, first: int, recipes: list[Recipe]) -> list[Task]:
         with explained(self._folder.path / RESULTS):

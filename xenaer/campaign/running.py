@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xenaer.boot import data_dir
+from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.chunk import pack_assignment, play_chunk
 from xenaer.campaign.conclusion import Conclusion, conclude, lines
@@ -18,7 +19,8 @@ from xenaer.campaign.explorations import make_exploration
 from xenaer.campaign.file import load_campaign
 from xenaer.campaign.form import SizeForm
 from xenaer.campaign.progress import shown
-from xenaer.campaign.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.rehearsal import rehearse
+from xenaer.campaign.run_folder import RunFolder, RunFolderError, read_options
 from xenaer.campaign.run_options import RunOptions
 from xenaer.campaign.runner import RESULTS_JSON, CampaignRunner
 from xenaer.campaign.summary import Summary
@@ -76,36 +78,39 @@ class Finished:
 
 
 def run(request: Request) -> Finished:
-    """Play a campaign. Raises InputError, RunFolderError, ExecutorError."""
-    with _open(request) as folder:
-        options = folder.options
-        campaign = campaign_of(options)
-        size = campaign.form.sizes.get(options.size, NO_SIZE) if options.size else NO_SIZE
-        exploration = make_exploration(campaign, size)
-        payload = pack_assignment(campaign, options.world)
-        found: list[Conclusion] = []
+    """Play a campaign. Raises InputError, RunFolderError, ExecutorError, SetupError."""
+    options, campaign = _asked(request)
+    size = campaign.form.sizes.get(options.size, NO_SIZE) if options.size else NO_SIZE
+    payload = pack_assignment(campaign, options.world)
+    found: list[Conclusion] = []
 
-        def judge(folder: RunFolder, summary: Summary) -> dict[str, Any]:
-            found[:] = [conclude(campaign, folder, summary)]
-            return found[0].plain()
+    def judge(folder: RunFolder, summary: Summary) -> dict[str, Any]:
+        found[:] = [conclude(campaign, folder, summary)]
+        return found[0].plain()
 
-        limit_s = campaign.form.case_limit_s
+    limit_s = campaign.form.case_limit_s
+    per_core = PER_CORE[options.world]
+    with open_crew(options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD, per_core=per_core) as crew:
+        rehearse(crew, payload)  # a run that cannot begin leaves no directory
         with (
-            open_crew(
-                options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD, per_core=PER_CORE[options.world]
-            ) as crew,
+            (
+                RunFolder.create(options, request.runs) if request.resume is None else RunFolder.resume(request.resume)
+            ) as folder,
             shown(sys.stderr) as on_progress,
         ):
             runner = CampaignRunner(
-                exploration, play_chunk, payload, crew, folder, on_progress=on_progress, judge=judge
-            )
+                make_exploration(campaign, size), play_chunk, payload, crew, folder, on_progress=on_progress,
+                judge=judge, stratum=Builder(campaign).stratum,
+            )  # fmt: skip
             summary = runner.run()
-        return Finished(folder.path, summary, found[0])
+            return Finished(folder.path, summary, found[0])
 
 
-def _open(request: Request) -> RunFolder:
+def _asked(request: Request) -> tuple[RunOptions, Campaign]:
+    """What is to be run: as the request says, or as the run that goes on was begun."""
     if request.resume is not None:
-        return RunFolder.resume(request.resume)
+        options = read_options(request.resume)
+        return options, campaign_of(options)
     assert request.file is not None
     campaign = load_campaign(request.file, request.host)
     form, sizes = campaign.form, campaign.form.sizes
@@ -122,7 +127,8 @@ def _open(request: Request) -> RunFolder:
         jobs=request.jobs,
         executor=request.executor,
     )
-    return RunFolder.create(options, request.runs)
+    form.seed = options.seed
+    return options, campaign
 
 
 def campaign_of(options: RunOptions) -> Campaign:

@@ -46,7 +46,9 @@ def _plain(form: Form) -> Data:
     return form.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
 
 
-def shrink(data: Data, fails: Callable[[Data], bool], guests: list[str], devices: list[str]) -> tuple[Data, int]:
+def shrink(
+    data: Data, fails: Callable[[Data], bool], guests: list[str], devices: list[str], tries: int = TRIES_MAX
+) -> tuple[Data, int]:
     """The smallest form of ``data`` that still ``fails``, and how many were tried; ``guests``, ``devices`` may go."""
     tried, smaller = 0, True
     seen: set[str] = {repr(data)}
@@ -54,7 +56,7 @@ def shrink(data: Data, fails: Callable[[Data], bool], guests: list[str], devices
         smaller = False
         for candidate in reductions(data, guests, devices):
             text = repr(candidate)
-            if text in seen or tried >= TRIES_MAX:
+            if text in seen or tried >= tries:
                 continue
             seen.add(text)
             tried += 1
