@@ -167,3 +167,12 @@ def test_whoever_ends_while_it_is_condemned_has_ended_as_it_had_to() -> None:
     verdict = w.steps("g1", "dying", "stop", "block_dma", "reset", "deassign", "remove_nodes", "destroy").verdict()
     assert verdict.outcome == "guest-killed-required"
     assert "ended before it was killed" in verdict.text
+
+
+def test_whoever_had_the_function_when_it_had_its_error_is_no_neighbour() -> None:
+    w = Written().dom0("hw.touch", "0000:01:00.7").begin(A).ask(A, ED, 4, DISCONNECT).end(A, "failed").kill("g1", A)
+    w.stub("domain.create", "fresh", 9).dom0("hw.assign", A, 9)
+    w.dom0("hw.touch", "0000:01:00.7").begin(A).talk(A).end(A)
+    verdict = w.verdict()
+    assert verdict.outcome == "guest-killed-required"
+    assert verdict.guests["g1"] == "killed-required"

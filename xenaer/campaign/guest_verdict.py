@@ -75,19 +75,19 @@ def concern(facts: Facts) -> Concern:
     functions = set(origins).union(*(group.get(bdf, ()) for bdf in origins))
     aimed = {name for name in facts.targets if name in facts.lives}
     aimed |= {life.guest for lives in facts.lives.values() for life in lives if life.ending() not in ("", "killed")}
-    owners = _owners(facts)
-    sources = {owners[bdf] for bdf in origins if bdf in owners} | aimed
-    near = {owners[bdf] for bdf in functions if bdf in owners} | sources
+    had = _had(facts)
+    sources = {guest for guest, bdf in had if bdf in origins} | aimed
+    near = {guest for guest, bdf in had if bdf in functions} | sources
     return Concern(frozenset(functions), frozenset(sources), frozenset(near or facts.lives))
 
 
-def _owners(facts: Facts) -> dict[str, str]:
-    """Function -> guest that had it last in this case."""
-    owners = {bdf: life.guest for lives in facts.lives.values() for life in lives for bdf in life.functions}
-    owners |= {bdf: guest for bdf, (guest, _) in facts.state.exported.items()}
-    owners |= facts.state.owners
-    owners |= {q.bdf: q.guest for q in facts.questions if q.bdf not in owners}
-    return owners
+def _had(facts: Facts) -> set[tuple[str, str]]:
+    """(guest, function) of everybody who had a function in this case: a killed guest's goes to the next one."""
+    had = {(life.guest, bdf) for lives in facts.lives.values() for life in lives for bdf in life.functions}
+    had.update((guest, bdf) for bdf, (guest, _) in facts.state.exported.items())
+    had.update((guest, bdf) for bdf, guest in facts.state.owners.items())
+    had.update((q.guest, q.bdf) for q in facts.questions)
+    return had
 
 
 def _first_required(facts: Facts, lives: list[Life]) -> tuple[Life | None, Required | None]:
