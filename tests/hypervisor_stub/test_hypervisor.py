@@ -110,7 +110,8 @@ def test_ctl_is_forwarded() -> None:
             "hypervisor",
             "x",
             [],
-            "unknown verb 'x'; allowed: xl, status, xenstore-ls, boot, wait-ready, stop, stop-guest, slow-start, refusals",
+            "unknown verb 'x'; allowed: xl, status, xenstore-ls, boot, wait-ready, stop, stop-guest, slow-start, "
+            "refusals",
         ),
         ("hypervisor", "stop-guest", [], "stop-guest: 0 arguments are too few"),
         ("hypervisor", "status", [1], "status: 1 arguments, at most 0 are allowed"),
