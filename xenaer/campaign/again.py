@@ -12,16 +12,16 @@ from typing import Any
 import msgpack
 import yaml
 
+from xenaer.campaign.alone import play_alone
 from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
-from xenaer.campaign.chunk import make_player
 from xenaer.campaign.file import load_campaign
 from xenaer.campaign.play_simulated import ORDER
 from xenaer.campaign.rows import Row, to_result
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
-from xenaer.campaign.shrink import Data, as_data, shrink
+from xenaer.campaign.shrink import Data, as_data, same_problem, shrink
 from xenaer.journal import Entry, entry, line, text_line
 from xenaer.yaml_lines import InputError
 
@@ -30,7 +30,7 @@ SIMULATED = "simulated"
 
 @dataclass(slots=True)
 class Replayed:
-    """What a case came to then and now. ``exact``: its world promises the same journal."""
+    """What a case came to then and now. ``exact``: there is a journal, and its world promises the same one."""
 
     before: CaseResult
     now: CaseResult
@@ -60,7 +60,7 @@ class Replayed:
         yield f"{now.case_id} {now.stratum}: {now.outcome}: {now.text}"
         yield from (f"  {problem}" for problem in now.problems)
         if not self.exact:
-            yield f"played by processes: the outcome is {'the same' if self.same else f'not {self.before.outcome}'}"
+            yield f"the outcome is {'the same' if self.same else f'another one, in the run it was {self.before.outcome}'}"
         elif self.same:
             yield f"identical: journal {now.digest}"
         else:
@@ -100,12 +100,10 @@ def replay(path: Path, name: str) -> Replayed:
     """Play a case of the run in ``path`` again. Raises LookupError, RunFolderError, InputError."""
     with RunFolder.read(path) as folder:
         row, options = find_case(folder, name), folder.options
-    player = make_player(campaign_of(options), options.world)
-    try:
-        now = player.play(Task(row.number, _recipe(row), keep=True))
-    finally:
-        player.close()
-    return Replayed(to_result(row), now, options.world == SIMULATED)
+    campaign, before = campaign_of(options), to_result(row)
+    now = play_alone(campaign, options.world, Task(row.number, _recipe(row), keep=True))
+    # Without a journal in the run (its worker was killed) there is only the outcome to compare.
+    return Replayed(before, now, options.world == SIMULATED and bool(before.digest))
 
 
 def _recipe(row: Row) -> dict[str, Any]:
@@ -130,7 +128,7 @@ def shrink_case(path: Path, name: str, output: Path | None) -> Shrunk:
     def fails(candidate: Data) -> bool:
         trial.write_text(_text(candidate), encoding="utf-8")
         result = _play_file(trial)
-        if result is None or result.good or result.outcome != before.outcome:
+        if result is None or not same_problem(before, result):
             return False
         last[:] = [result]
         return True
@@ -153,11 +151,7 @@ def _play_file(path: Path) -> CaseResult | None:
         campaign = load_campaign(path)
     except InputError:
         return None
-    player = make_player(campaign, SIMULATED)
-    try:
-        return player.play(Task(0, {"values": {}}, keep=True))
-    finally:
-        player.close()
+    return play_alone(campaign, SIMULATED, Task(0, {"values": {}}, keep=True))
 
 
 def _text(data: Data) -> str:

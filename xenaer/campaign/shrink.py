@@ -6,19 +6,34 @@ largest steps first, and ``shrink`` takes each one that keeps the failure, until
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
 from xenaer.campaign.build import Case
 from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.case import CaseResult
 from xenaer.campaign.expectations import applies
 from xenaer.form import Form
 
 Data = dict[str, Any]
 TRIES_MAX = 2_000
 NEEDED = frozenset({"device", "devices", "guest", "errors", "how", "does", "phase", "target", "which", "label", "name"})
+NUMBER = re.compile(r"[0-9a-f]{4}:[0-9a-f:.]+|\b[0-9a-f]*[0-9][0-9a-f.]*")
 NUMBERS = {"count": 1, "ms": 1, "for_ms": 1, "rate_per_s": 1.0}  # what a number is tried at
+
+
+def same_problem(before: CaseResult, now: CaseResult) -> bool:
+    """It fails as it did: the same outcome, and nothing that was not wrong before; numbers and devices may differ."""
+    if now.good or now.outcome != before.outcome:
+        return False
+    known = {_kind(text) for text in before.problems}
+    return bool(now.problems) and all(_kind(text) in known for text in now.problems)
+
+
+def _kind(problem: str) -> str:
+    return NUMBER.sub("#", problem)
 
 
 def as_data(campaign: Campaign, case: Case, host: Any, order: list[int]) -> Data:

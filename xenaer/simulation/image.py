@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from copy import copy
 from enum import Enum
 from typing import Any, NamedTuple
@@ -91,12 +92,17 @@ FRAMEWORK = ("domu_pcifront.", "kernel_stub.", "protocol.", "dom0_pciback.", "xe
 
 
 class ObjectImage:
-    """The attributes of an object, and the contents of the containers among them; other objects are referred to."""
+    """The attributes of an object, and the contents of the containers among them; other objects are referred to.
 
-    __slots__ = ("_containers", "_values", "opaque", "target")
+    ``known`` are objects that have an image of their own, by ``id``.
+    """
 
-    def __init__(self, target: object) -> None:
+    __slots__ = ("_containers", "_names", "_values", "opaque", "target")
+
+    def __init__(self, target: object, known: Set[int] = frozenset()) -> None:
         self.target = target
+        self._names = frozenset(getattr(target, "__dict__", ()))
+        theirs = not _ours(target)
         self._values: list[tuple[str, Any]] = []
         self._containers: list[tuple[Any, Any]] = []
         self.opaque: list[str] = []  # attributes whose value is an object of somebody else, which may hold anything
@@ -105,7 +111,9 @@ class ObjectImage:
             self._values.append((name, value))
             if isinstance(value, CONTAINERS):
                 self._containers.append((value, copy(value)))
-            elif not isinstance(value, PLAIN) and not callable(value) and not _ours(value):
+                if theirs and not all(map(_plain, value.values() if isinstance(value, dict) else value)):
+                    self.opaque.append(name)
+            elif not isinstance(value, PLAIN) and not callable(value) and not _ours(value) and id(value) not in known:
                 self.opaque.append(name)
 
     def restore(self) -> None:
@@ -113,6 +121,9 @@ class ObjectImage:
         target = self.target
         for name, value in self._values:
             setattr(target, name, value)
+        if len(names := getattr(target, "__dict__", ())) != len(self._names):
+            for name in set(names) - self._names:
+                delattr(target, name)
         for container, content in self._containers:
             _refill(container, content)
 
@@ -120,6 +131,11 @@ class ObjectImage:
 def _attributes(target: object) -> list[str]:
     slots = [name for cls in type(target).__mro__ for name in getattr(cls, "__slots__", ())]
     return [name for name in (*slots, *getattr(target, "__dict__", ())) if hasattr(target, name)]
+
+
+def _plain(value: object) -> bool:
+    """Cannot change, with all that is in it."""
+    return all(map(_plain, value)) if isinstance(value, tuple | frozenset) else isinstance(value, PLAIN)
 
 
 def _ours(value: object) -> bool:
@@ -144,7 +160,9 @@ class GuestImage:
         devices = list(domu.bus.devices.values())
         drivers = [device.driver for device in devices if device.driver is not None]
         rings = [ring for driver in drivers if isinstance(driver, QueueDriver) for ring in driver.rings()]
-        self._images = [ObjectImage(target) for target in (*devices, *drivers, *rings)]
+        targets = [*devices, *drivers, *rings]
+        known = {id(target) for target in targets}
+        self._images = [ObjectImage(target, known) for target in targets]
         self._memory = domu.memory
         self._data = domu.memory.save()
         self.opaque = [f"{type(image.target).__name__}.{name}" for image in self._images for name in image.opaque]
