@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
-import yaml
 
 from xenaer.campaign.alone import play_alone
 from xenaer.campaign.build import Builder
-from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
-from xenaer.campaign.file import load_campaign
-from xenaer.campaign.play_simulated import ORDER
 from xenaer.campaign.rows import Row, to_result
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
-from xenaer.campaign.shrink import Data, as_data, same_problem, shrink
+from xenaer.campaign.smallest import Shrunk, smallest
 from xenaer.journal import Entry, entry, line, text_line
-from xenaer.yaml_lines import InputError
 
 SIMULATED = "simulated"
 
@@ -60,29 +54,12 @@ class Replayed:
         yield f"{now.case_id} {now.stratum}: {now.outcome}: {now.text}"
         yield from (f"  {problem}" for problem in now.problems)
         if not self.exact:
-            yield f"the outcome is {'the same' if self.same else f'another one, in the run it was {self.before.outcome}'}"
+            told = "the same" if self.same else f"another one, in the run it was {self.before.outcome}"
+            yield f"the outcome is {told}"
         elif self.same:
             yield f"identical: journal {now.digest}"
         else:
             yield f"DIFFERENT: journal {now.digest}, in the run it was {self.before.digest}"
-
-
-@dataclass(slots=True)
-class Shrunk:
-    """The smallest case, where it was written, and how many were tried."""
-
-    path: Path
-    result: CaseResult
-    tried: int
-    before: int
-    after: int
-
-    def lines(self) -> Iterator[str]:
-        """For people."""
-        yield f"{self.result.outcome}: {self.result.text}"
-        yield from (f"  {problem}" for problem in self.result.problems)
-        yield f"{self.tried} smaller cases tried: {self.before} bytes became {self.after}"
-        yield f"{self.path} is written; play it with: xenaer campaign run {self.path}"
 
 
 def find_case(folder: RunFolder, name: str) -> Row:
@@ -120,55 +97,4 @@ def shrink_case(path: Path, name: str, output: Path | None) -> Shrunk:
         raise LookupError(f"{before.case_id} did not fail: {before.outcome}")
     target = output or Path(f"{before.case_id}.yaml")
     case = Builder(campaign).build(row.number, _recipe(row))
-    order = (before.feedback or {}).get(ORDER, [])
-    data = as_data(campaign, case, _host_text(campaign, folder.options.host_path, target), order)
-    trial = target.with_name(f".{target.name}.trial")
-    last: list[CaseResult] = []
-
-    def fails(candidate: Data) -> bool:
-        trial.write_text(_text(candidate), encoding="utf-8")
-        result = _play_file(trial)
-        if result is None or not same_problem(before, result):
-            return False
-        last[:] = [result]
-        return True
-
-    try:
-        if not fails(data):
-            raise LookupError(f"{before.case_id} does not fail in the same way when it is played alone")
-        guests = [guest.name for guest in campaign.host.guests]
-        devices = [f.name or f.bdf for f in campaign.host.functions if f.kind == "endpoint"]
-        smallest, tried = shrink(data, fails, guests, devices)
-        target.write_text(_text(smallest), encoding="utf-8")
-    finally:
-        trial.unlink(missing_ok=True)
-    return Shrunk(target, last[0], tried, len(_text(data)), len(_text(smallest)))
-
-
-def _play_file(path: Path) -> CaseResult | None:
-    """The only case of a file; None if the file makes no sense."""
-    try:
-        campaign = load_campaign(path)
-    except InputError:
-        return None
-    return play_alone(campaign, SIMULATED, Task(0, {"values": {}}, keep=True))
-
-
-def _text(data: Data) -> str:
-    """A campaign as YAML."""
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
-    return text
-
-
-def _host_text(campaign: Campaign, option: str, target: Path) -> Any:
-    """The host as the new file has to name it."""
-    given: Any = campaign.form.host
-    if option:
-        return _relative(Path(option), target)
-    if isinstance(given, str):
-        return _relative(campaign.path.parent / given, target)
-    return given | {"lspci": _relative(campaign.path.parent / given["lspci"], target)} if "lspci" in given else given
-
-
-def _relative(path: Path, target: Path) -> str:
-    return os.path.relpath(path.resolve(), target.resolve().parent)
+    return smallest(campaign, case, before, target, folder.options.host_path)

@@ -11,7 +11,7 @@ from types import FrameType
 
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Outcome, Task
-from xenaer.campaign.chunk import make_player
+from xenaer.campaign.chunk import Player, make_player
 from xenaer.campaign.playing import failed
 
 
@@ -20,16 +20,21 @@ class OverdueError(BaseException):
 
 
 def play_alone(campaign: Campaign, world: str, task: Task) -> CaseResult:
-    """The result of a case; ``hang`` if there is none within the campaign's limit of real time."""
-    limit_s = campaign.form.case_limit_s * (2 if task.twice else 1)
+    """The result of a case, played by a player of its own."""
     player = make_player(campaign, world)
     try:
-        with guarded(limit_s):
-            return player.play(task)
-    except OverdueError:
-        return failed(task, Outcome.HANG, f"no result within {campaign.form.case_limit_s:g} s of real time")
+        return play_guarded(player, task, campaign.form.case_limit_s)
     finally:
         player.close()
+
+
+def play_guarded(player: Player, task: Task, limit_s: float) -> CaseResult:
+    """The result of a case; ``hang`` if there is none within ``limit_s`` seconds of real time."""
+    try:
+        with guarded(limit_s * (2 if task.twice else 1)):
+            return player.play(task)
+    except OverdueError:
+        return failed(task, Outcome.HANG, f"no result within {limit_s:g} s of real time")
 
 
 @contextmanager
