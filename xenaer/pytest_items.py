@@ -167,7 +167,7 @@ class _Item(pytest.Item):
     @property
     def folder(self) -> Path:
         """Where files of failing cases go."""
-        cache = self.config.cache
+        cache = getattr(self.config, "cache", None)  # -p no:cacheprovider
         return Path(cache.mkdir(FOLDER)) if cache is not None else self.config.rootpath / ".xenaer"
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
