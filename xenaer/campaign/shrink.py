@@ -87,13 +87,19 @@ def reductions(data: Data, guests: list[str], devices: list[str]) -> Iterator[Da
             yield _changed(data, (key,), None)
     for key in ("faults", "setup", "defects", "drivers"):
         yield from _shorter(data, (key,))
-    for name in (*guests, *devices):
-        if name not in data.get("without", []) and not _mentions({k: v for k, v in data.items() if k != "host"}, name):
-            yield data | {"without": [*data.get("without", []), name]}
+    yield from _without(data, [*guests, *devices])
     if data.get("exact", {}).get("order"):
         yield _changed(data, ("exact", "order"), None)
     for index, step in enumerate(data.get("faults", [])):
         yield from _smaller_step(data, ("faults", index), step)
+
+
+def _without(data: Data, names: list[str]) -> Iterator[Data]:
+    """Guests and devices of which nothing is said are left out: all together, then one by one."""
+    gone, rest = data.get("without", []), {key: value for key, value in data.items() if key != "host"}
+    free = [name for name in names if name not in gone and not _mentions(rest, name)]
+    for left_out in ([free] if len(free) > 1 else []) + [[name] for name in free]:
+        yield data | {"without": [*gone, *left_out]}
 
 
 def _smaller_step(data: Data, place: tuple[str | int, ...], value: Any) -> Iterator[Data]:
