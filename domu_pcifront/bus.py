@@ -17,7 +17,7 @@ from domu_pcifront.driver import PciDriver, ProbeError, driver_for_ids, load_dri
 from domu_pcifront.pci_op import PciOps
 from domu_pcifront.resources import Resources
 from kernel_stub.kernel import ERR, INFO, Kernel
-from kernel_stub.places import place_of
+from kernel_stub.places import users_place
 from kernel_stub.sync import Mutex
 from protocol.ids import Sbdf
 from protocol.topology import GuestDriverSpec
@@ -112,5 +112,5 @@ class GuestBus:
 
 def _shown(error: Exception) -> str:
     """A driver says by ProbeError, in its own words, that it cannot start; anything else is a mistake in it."""
-    name, line = place_of(error)
-    return f"{'' if isinstance(error, ProbeError) else f'{type(error).__name__}: '}{error} ({line} in {name})"
+    kind = "" if isinstance(error, ProbeError) else f"{type(error).__name__}: "
+    return f"{kind}{error}{users_place(error)}"

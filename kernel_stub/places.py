@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from types import FrameType
 
 OURS = frozenset({"protocol", "kernel_stub", "hypervisor_stub", "dom0_pciback", "domu_pcifront", "xenaer"})
 NOT_HIS = OURS | sys.stdlib_module_names
@@ -14,10 +15,21 @@ def place_of(error: BaseException) -> tuple[str, str]:
     frames = list(traceback.walk_tb(error.__traceback__))
     if not frames:
         return "nowhere", "no file:0"
-    frame, line = next((found for found in reversed(frames) if _is_his(found[0].f_globals)), frames[-1])
-    code = frame.f_code
-    return code.co_name, f"{code.co_filename.rsplit('/', 1)[-1]}:{line}"
+    return _shown(*next((found for found in reversed(frames) if _is_his(found[0])), frames[-1]))
 
 
-def _is_his(module: dict[str, object]) -> bool:
-    return str(module.get("__name__", "")).partition(".")[0] not in NOT_HIS
+def users_place(error: BaseException) -> str:
+    """`` (file:line in function)`` of the last place in a user's own code; empty if there is none."""
+    for found in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if _is_his(found[0]):
+            name, line = _shown(*found)
+            return f" ({line} in {name})"
+    return ""
+
+
+def _is_his(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in NOT_HIS
+
+
+def _shown(frame: FrameType, line: int) -> tuple[str, str]:
+    return frame.f_code.co_name, f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,7 @@ def new(file: Annotated[Path, typer.Argument(help="file to write")]) -> None:
         raise StopError(f"{file} exists; name another file")
     text = (data_dir("campaigns") / "starter.yaml").read_text(encoding="utf-8")
     file.write_text(text.replace("name: starter", f"name: {_name(file)}", 1), encoding="utf-8")
-    out(f"{file} is written; play it with: xenaer campaign run {file}")
+    out(f"{file} is written; play it with: xenaer campaign run {shlex.quote(str(file))}")
 
 
 def _name(file: Path) -> str:

@@ -122,6 +122,11 @@ class ProcessSystem:
         """Seconds since this view was opened."""
         return time.monotonic() - self._begin
 
+    @property
+    def now_ns(self) -> int:
+        """The same in nanoseconds."""
+        return round(self.now_s * 1e9)
+
     def close(self) -> None:
         """End this view; the system goes on, with every process that was stopped for a while."""
         for timer in self._timers:

@@ -51,6 +51,17 @@ def test_a_used_machine_is_as_good_as_a_new_one(name: str, tmp_path: Path, boots
         assert told(SimulatedPlayer(campaign).play(task)) == played[task.number], task
 
 
+def test_times_do_not_depend_on_how_long_a_machine_has_run(tmp_path: Path, boots: list[str]) -> None:
+    """After thirty years of virtual time a number of seconds has no nanoseconds any more."""
+    steps = """[{at: {ms: 900}, touch: {device: nic1}}, {inject: {device: nic0, errors: [CmpltTO]}},
+        {wait: {for: {label: kill.step}, within_s: 0.7}, may-fail: true}, {inject: {device: nic1, errors: [RxErr]}}]"""
+    playing = player(tmp_path, one_case(steps))
+    first = playing.play(Task(0, ONCE))
+    playing._machines[""].system.advance(1e12)
+    assert playing.play(Task(0, ONCE)).digest == first.digest
+    assert len(boots) == 1
+
+
 LEFT = {
     "killed guest": "[{kill: {guest: left}}]",
     "detached device": "[{detach: {guest: left, device: nic0}}]",

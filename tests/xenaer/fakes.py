@@ -74,6 +74,11 @@ class FakeSystem:
         """See ``xenaer.campaign.system.System``."""
         return self.now
 
+    @property
+    def now_ns(self) -> int:
+        """See ``xenaer.campaign.system.System``."""
+        return round(self.now * 1e9)
+
     def add(self, delay_s: float, party: str, label: str, subject: str, **fields: Any) -> None:
         """A record that appears ``delay_s`` from now."""
         item = {"t": self.now + delay_s, "party": party, "task": "t", "label": label, "subject": subject, **fields}

@@ -13,6 +13,7 @@ import msgpack
 from xenaer.campaign.alone import play_alone
 from xenaer.campaign.build import Builder
 from xenaer.campaign.case import CaseResult, Task
+from xenaer.campaign.form import SCENARIO
 from xenaer.campaign.rows import Row, to_result
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
@@ -51,11 +52,10 @@ class Replayed:
     def lines(self) -> Iterator[str]:
         """For people."""
         now = self.now
-        yield f"{now.case_id} {now.stratum}: {now.outcome}: {now.text}"
+        yield f"{now.case_id} {self.before.stratum}: {now.outcome}: {now.text}"
         yield from (f"  {problem}" for problem in now.problems)
         if not self.exact:
-            told = "the same" if self.same else f"another one, in the run it was {self.before.outcome}"
-            yield f"the outcome is {told}"
+            yield "the outcome is the same" if self.same else f"DIFFERENT: in the run it was {self.before.outcome}"
         elif self.same:
             yield f"identical: journal {now.digest}"
         else:
@@ -64,7 +64,7 @@ class Replayed:
 
 def find_case(folder: RunFolder, name: str) -> Row:
     """The case whose id begins with ``name``. Raises LookupError, RunFolderError."""
-    found = list(folder.store.rows("case_id LIKE ? || '%'", [name], 2))
+    found = list(folder.store.rows("substr(case_id, 1, ?) = ?", [len(name), name], 2))
     if len(found) == 1:
         return found[0]
     if found:
@@ -95,6 +95,8 @@ def shrink_case(path: Path, name: str, output: Path | None) -> Shrunk:
     before = to_result(row)
     if before.good:
         raise LookupError(f"{before.case_id} did not fail: {before.outcome}")
+    if SCENARIO in campaign.axes:
+        raise LookupError(f"{before.case_id} is a scenario of the library, which cannot be made smaller")
     target = output or Path(f"{before.case_id}.yaml")
     case = Builder(campaign).build(row.number, _recipe(row))
     return smallest(campaign, case, before, target, folder.options.host_path)

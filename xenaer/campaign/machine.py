@@ -102,6 +102,11 @@ class SimMachine:
         self.system.parts.records.clear()
         self.begin_ns = world.now()
 
+    def close(self) -> None:
+        """It is given up where it is; the tasks of its kernels end."""
+        for kernel in self.system.parts.kernels:
+            kernel.close()
+
     @property
     def reusable(self) -> bool:
         """Nothing is left of the last case but what ``begin`` puts back, and nobody keeps what it cannot put back."""

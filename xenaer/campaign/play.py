@@ -56,7 +56,7 @@ class Runner:
         self._entries: list[Entry] = []
         self._cursor: Any = None
         self._mark = 0  # index of the first record of the last action
-        self._begin_s = system.now_s
+        self._begin_ns = system.now_ns
         self._later: list[Later] = []
         self._context = Context(self.host, script.texts, self._guest_devfn)
 
@@ -70,7 +70,7 @@ class Runner:
     def play(self) -> None:
         """Do each step at its turn. One that fails ends the script, unless it is an expectation, or may fail."""
         steps = self.script.steps
-        self._begin_s = self.system.now_s
+        self._begin_ns = self.system.now_ns
         for number, step in enumerate(steps, 1):
             self.on_begin(step, number)
             result = self._step(step, number, len(steps))
@@ -121,7 +121,7 @@ class Runner:
         if step.at is None:
             later.begin()
         else:
-            elapsed_ms = (self.system.now_s - self._begin_s) * 1000
+            elapsed_ms = (self.system.now_ns - self._begin_ns) / 1e6
             later.arm(self.point(step.at), step.at.after_ms, self.owners, elapsed_ms)
         self._later.append(later)
 
@@ -168,8 +168,8 @@ class Runner:
 
     def wait_until(self, condition: Callable[[], str | None], within_s: float) -> str | None:
         """Poll until ``condition`` gives a text; None when ``within_s`` has passed without one."""
-        deadline = self.system.now_s + within_s
-        while (text := condition()) is None and self.system.now_s < deadline:
+        deadline = self.system.now_ns + round(within_s * 1e9)
+        while (text := condition()) is None and self.system.now_ns < deadline:
             self.advance(POLL_MS)
         return text
 

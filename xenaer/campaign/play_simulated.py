@@ -114,6 +114,9 @@ class SimulatedPlayer:
         try:
             runner.play()
             runner.settle(self.campaign.form.settle_s * 1000)
+        except BaseException:  # an order that is given up, or a driver that escapes
+            machine.close()
+            raise
         finally:
             system.world.pick = None
         return self._judged(case, machine, runner)
@@ -139,6 +142,8 @@ class SimulatedPlayer:
         played.feedback |= points_reached(case.steps, runner.results)
         if machine.reusable:
             self._keep(case.variant, machine)
+        else:
+            machine.close()
         return played
 
     def _machine(self, case: Case, *, fresh: bool) -> SimMachine:

@@ -19,6 +19,7 @@ from xenaer.form import Form
 
 Data = dict[str, Any]
 TRIES_MAX = 2_000
+KEPT = {"setup", "workload", "settle_s", "case_limit_s"}  # of a campaign, as they are
 NEEDED = frozenset({"device", "devices", "guest", "errors", "how", "does", "phase", "target", "which", "label", "name"})
 NUMBER = re.compile(r"[0-9a-f]{4}:[0-9a-f:.]+|\b[0-9a-f]*[0-9][0-9a-f.]*")
 NUMBERS = {"count": 1, "ms": 1, "for_ms": 1, "rate_per_s": 1.0}  # what a number is tried at
@@ -39,14 +40,14 @@ def _kind(problem: str) -> str:
 def as_data(campaign: Campaign, case: Case, host: Any, order: list[int]) -> Data:
     """One case as a campaign file of its own; ``host`` as it is to be written there, ``order`` that of its events."""
     form = campaign.form
-    data = _plain(form)
-    for key in ("steps", "sizes", "seed", "profile", "defects", "drivers", "world"):
-        data.pop(key, None)
-    data |= campaign.filled_variant(case.values)
-    data |= {
+    data: Data = {
         "name": f"{form.name}-{case.case_id}"[:63],
         "about": f"Case {case.case_id} of {form.name}, made as small as it fails.",
         "host": host,
+    }
+    data |= campaign.filled_variant(case.values)
+    data |= form.model_dump(include=KEPT, by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
+    data |= {
         "faults": [_plain(step) for step in case.steps],
         "explore": {"matrix": {}},
         "exact": {"seed": case.seed, "order": order},
@@ -88,13 +89,19 @@ def reductions(data: Data, guests: list[str], devices: list[str]) -> Iterator[Da
             yield _changed(data, (key,), None)
     for key in ("faults", "setup", "defects", "drivers"):
         yield from _shorter(data, (key,))
-    for name in (*guests, *devices):
-        if name not in data.get("without", []) and not _mentions({k: v for k, v in data.items() if k != "host"}, name):
-            yield data | {"without": [*data.get("without", []), name]}
+    yield from _without(data, [*guests, *devices])
     if data.get("exact", {}).get("order"):
         yield _changed(data, ("exact", "order"), None)
     for index, step in enumerate(data.get("faults", [])):
         yield from _smaller_step(data, ("faults", index), step)
+
+
+def _without(data: Data, names: list[str]) -> Iterator[Data]:
+    """Guests and devices of which nothing is said are left out: all together, then one by one."""
+    gone, rest = data.get("without", []), {key: value for key, value in data.items() if key != "host"}
+    free = [name for name in names if name not in gone and not _mentions(rest, name)]
+    for left_out in ([free] if len(free) > 1 else []) + [[name] for name in free]:
+        yield data | {"without": [*gone, *left_out]}
 
 
 def _smaller_step(data: Data, place: tuple[str | int, ...], value: Any) -> Iterator[Data]:

@@ -43,6 +43,10 @@ class System(Protocol):
     def now_s(self) -> float:
         """Seconds since the system started, real or virtual."""
 
+    @property
+    def now_ns(self) -> int:
+        """The same in nanoseconds, exactly: a difference does not depend on how long the system has run already."""
+
     def ctl(self, target: str, verb: str, args: list[Any]) -> Any:
         """Ask ``hypervisor``, ``dom0`` or a guest (by name) to do something. Raises ControlError."""
 

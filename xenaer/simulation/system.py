@@ -172,7 +172,7 @@ class SimSystem:
         elif watch.of == "lock":
             self.arming.at_lock(watch, fire)
         else:
-            self.world.at(self.world.now() + int(watch.ms * MS), fire)
+            self.world.at(self.world.now() + round(watch.ms * MS), fire)
 
     def disarm(self) -> None:
         """Points of records and locks that were not reached are forgotten."""
@@ -200,6 +200,11 @@ class SimSystem:
     def now_s(self) -> float:
         """Virtual seconds since the start."""
         return self.world.now() / 1e9
+
+    @property
+    def now_ns(self) -> int:
+        """Virtual nanoseconds since the start."""
+        return self.world.now()
 
     def close(self) -> None:
         """Orderly end: every guest is destroyed, every party told to stop; a second time it does nothing."""
