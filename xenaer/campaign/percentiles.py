@@ -9,6 +9,7 @@ and order change nothing, and two machines agree to the bit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any
@@ -45,6 +46,18 @@ class Spread:
     def add(self, ms: float) -> None:
         """One more value; what is below 0 counts as 0."""
         self._take([max(round(ms * US), 0)])
+
+    def extend(self, values: Iterable[float]) -> None:
+        """Many values at once, which is faster: equal ones are counted together."""
+        us = [max(round(ms * US), 0) for ms in values]
+        if self.exact is not None:
+            self._take(us)
+            return
+        self.n += len(us)
+        self.largest = max(self.largest, max(us, default=0))
+        for value, count in Counter(us).items():
+            number = bucket(value)
+            self.buckets[number] = self.buckets.get(number, 0) + count
 
     def merge(self, other: Spread) -> None:
         """All values of another spread, which stays as it is."""

@@ -1,0 +1,102 @@
+"""Where the errors of a case arise: which devices, which errors. It follows from few axes, so it is found once for each
+combination of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from protocol.bits import bits_of
+from protocol.topology import HostSpec
+from xenaer.campaign.axes import fill, mentioned
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.script import ScriptError, resolve_bdf
+
+# Steps that make an error arise in a device, and their fields that say where and which.
+FIELDS = {
+    "inject": ("device", "devices", "errors", "correctable", "uncorrectable"),
+    "storm": ("device", "devices", "errors", "mix"),
+    "touch": ("device",),
+    "gone": ("device", "how"),
+}
+REMEMBERED = 100_000
+Origin = tuple[str, str]  # devices, errors
+NOWHERE: Origin = ("", "")
+
+
+class Origins:
+    """The origins of the cases of one campaign. ``axes`` are those that decide."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._host = campaign.host
+        self._parts = list(_parts(campaign))
+        self.axes = sorted(mentioned(self._parts, campaign.axes) & {*campaign.axes})
+        self._known: dict[tuple[Any, ...], Origin] = {}
+
+    def of(self, values: Mapping[str, Any]) -> Origin:
+        """The origin of a case with these values; ``NOWHERE`` if no step makes an error."""
+        try:
+            key = tuple(repr(values[name]) for name in self.axes)
+        except KeyError:
+            return NOWHERE
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._known[key] = self._find(values)
+        return found
+
+    def _find(self, values: Mapping[str, Any]) -> Origin:
+        devices, errors = dict[str, None](), dict[str, None]()
+        for step in fill(self._parts, values):
+            for action, form in step.items() if isinstance(step, dict) else ():
+                if action in FIELDS:
+                    devices.update(dict.fromkeys(_devices(form, self._host)))
+                    errors.update(dict.fromkeys(_errors(action, form)))
+        return " + ".join(devices), " + ".join(errors)
+
+
+def _parts(campaign: Campaign) -> Iterator[Any]:
+    """What decides, of each step: a step that is a value of an axis stays whole."""
+    form = campaign.form
+    steps: list[Any] = [*form.faults]
+    if form.steps is not None:
+        steps = [step.model_dump(by_alias=True, exclude_none=True) for step in form.steps]
+    for step in steps:
+        if isinstance(step, str):
+            yield step
+            continue
+        for action in FIELDS.keys() & step.keys():
+            given = step[action]
+            kept = {key: given[key] for key in FIELDS[action] if key in given} if isinstance(given, dict) else given
+            yield {action: kept}
+
+
+def _devices(form: Any, host: HostSpec) -> Iterator[str]:
+    given = form.get("devices") or [form.get("device")] if isinstance(form, dict) else []
+    for name in filter(None, given):
+        yield address(host, str(name))
+
+
+def address(host: HostSpec, name: str) -> str:
+    """The address of a device, as the picture knows it; the name itself if the host has none like that."""
+    try:
+        return resolve_bdf(host, name)
+    except (ScriptError, ValueError):
+        return name
+
+
+def _errors(action: str, form: Any) -> Iterator[str]:
+    if action == "touch":
+        yield "read of a missing function"
+    elif action == "gone":
+        yield f"gone: {form.get('how', '')}"
+    else:
+        yield from map(str, form.get("errors") or form.get("mix") or ())
+        for kind in ("correctable", "uncorrectable"):
+            yield from _bits(kind, form.get(kind))
+
+
+def _bits(kind: Any, value: Any) -> Iterator[str]:
+    if isinstance(value, int):
+        yield from (bit.name if bit is not None else f"bit {number}" for number, bit in bits_of(kind, value))
