@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -93,12 +92,12 @@ def test_a_campaign_that_has_changed_is_not_played_again(run: Path, folder: Path
 
 # -- smaller ---------------------------------------------------------------------------------------
 @pytest.fixture(name="shrunk", scope="module")
-def fixture_shrunk(run: Path, folder: Path) -> again.Shrunk:
+def fixture_shrunk(run: Path, folder: Path) -> Shrunk:
     """The first case, made smaller."""
     return again.shrink_case(run, "000000", folder / "small.yaml")
 
 
-def test_what_does_not_matter_is_gone(shrunk: again.Shrunk) -> None:
+def test_what_does_not_matter_is_gone(shrunk: Shrunk) -> None:
     data = yaml.safe_load(shrunk.path.read_text())
     assert data["faults"] == [{"inject": {"device": "nic0", "errors": ["CmpltTO"]}}]
     assert set(data["without"]) == {"right", "far", "disk0", "nic1"}
@@ -107,7 +106,7 @@ def test_what_does_not_matter_is_gone(shrunk: again.Shrunk) -> None:
     assert not list(shrunk.path.parent.glob(".*trial*"))
 
 
-def test_the_smallest_file_fails_in_the_same_way(shrunk: again.Shrunk, run: Path, folder: Path) -> None:
+def test_the_smallest_file_fails_in_the_same_way(shrunk: Shrunk, run: Path, folder: Path) -> None:
     before = again.replay(run, "000000").now
     finished = running.run(running.Request(shrunk.path, jobs=1, runs=folder / "runs"))
     assert finished.status == 1
@@ -164,7 +163,7 @@ def test_hosts_of_every_kind(kind: str, tmp_path: Path) -> None:
     assert run.summary.failing == 1
     (tmp_path / "below").mkdir()
     small = again.shrink_case(run.path, "000000", tmp_path / "below" / "small.yaml")
-    played = play_alone(running.load_campaign(small.path), "simulated", Task(0, {"values": {}}))
+    played = play_alone(load_campaign(small.path), "simulated", Task(0, {"values": {}}))
     assert (played.outcome, played.problems) == (run.summary.failures[0].outcome, run.summary.failures[0].problems)
 
 
