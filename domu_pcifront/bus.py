@@ -17,7 +17,7 @@ from domu_pcifront.driver import PciDriver, ProbeError, driver_for_ids, load_dri
 from domu_pcifront.pci_op import PciOps
 from domu_pcifront.resources import Resources
 from kernel_stub.kernel import ERR, INFO, Kernel
-from kernel_stub.places import users_place
+from kernel_stub.places import said, users_place
 from kernel_stub.sync import Mutex
 from protocol.ids import Sbdf
 from protocol.topology import GuestDriverSpec
@@ -113,4 +113,4 @@ class GuestBus:
 def _shown(error: Exception) -> str:
     """A driver says by ProbeError, in its own words, that it cannot start; anything else is a mistake in it."""
     kind = "" if isinstance(error, ProbeError) else f"{type(error).__name__}: "
-    return f"{kind}{error}{users_place(error)}"
+    return f"{kind}{said(error)}{users_place(error)}"

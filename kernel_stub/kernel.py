@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, Protocol
 
-from kernel_stub.places import place_of
+from kernel_stub.places import place_of, said
 from protocol.ports import Clock, Journal
 
 EMERG, ALERT, CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = range(8)  # printk levels
@@ -231,9 +231,10 @@ class Kernel:
     def _oops(self, task: Task, error: Exception) -> None:
         task.error = error
         name, line = place_of(error)
-        self.printk(ALERT, f"BUG: {type(error).__name__}: {error}")
+        text = said(error)
+        self.printk(ALERT, f"BUG: {type(error).__name__}: {text}")
         self.printk(ALERT, f"RIP: {name} ({line})")
-        self.trace("kernel.oops", task.name, type(error).__name__, str(error), f"{line} in {name}")
+        self.trace("kernel.oops", task.name, type(error).__name__, text, f"{line} in {name}")
         self._finish(task, None)
         if self.panic_on_oops:
             raise error

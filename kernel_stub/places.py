@@ -7,7 +7,17 @@ import traceback
 from types import FrameType
 
 OURS = frozenset({"protocol", "kernel_stub", "hypervisor_stub", "dom0_pciback", "domu_pcifront", "xenaer"})
+LONGEST = 500
 NOT_HIS = OURS | sys.stdlib_module_names
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, if it can, as long as a line of a log may be."""
+    try:
+        text = str(error)
+    except Exception as other:  # a user's exception may be wrong itself
+        text = f"its text raised {type(other).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def place_of(error: BaseException) -> tuple[str, str]:

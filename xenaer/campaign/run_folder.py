@@ -79,6 +79,8 @@ class RunFolder:
     def create(cls, options: RunOptions, parent: Path = PARENT) -> RunFolder:
         """A new run below ``parent``, which becomes its ``latest``. Raises RunFolderError."""
         with explained(parent):
+            if parent.exists() and not parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
             parent.mkdir(parents=True, exist_ok=True)
             path = _new_directory(parent, options)
             lock = take_lock(path)
