@@ -38,6 +38,7 @@ class Facts:
     injected: dict[str, list[int]] = field(default_factory=dict)
     touched: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)  # dom0 has forgotten them, their statistics too
+    left: dict[str, int] = field(default_factory=dict)  # functions that their slot has lost, and since when
     ports_told: list[str] = field(default_factory=list)  # triggered DPC, RP PIO
     masked: dict[str, tuple[int, int]] = field(init=False)
     struck: dict[str, str] = field(default_factory=dict)  # function -> what its hardware was made to do

@@ -22,6 +22,7 @@ from xenaer.campaign.ground import BUSES
 MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
 CORRECTABLE = "CORRECTABLE"
 SEVERITIES = {word: word for word in (CORRECTABLE, "NONFATAL", "FATAL")}  # what else a record says is damage
+PERM_FAILURE = "PERM_FAILURE"
 PART_OF_RECOVERY = "recovery of "  # tasks of groups, in hardened
 
 
@@ -136,6 +137,13 @@ def _error(facts: Facts, party: str, r: Any) -> None:
 
 def _removed(facts: Facts, party: str, r: Any) -> None:
     facts.removed.add(r[3])
+    facts.left.setdefault(r[3], facts.at)
+
+
+def _state(facts: Facts, party: str, r: Any) -> None:
+    """Permanent failure: the slot knows that the function is gone, before dom0 has forgotten it."""
+    if r[4] == PERM_FAILURE:
+        facts.left.setdefault(r[3], facts.at)
 
 
 # -- resets ------------------------------------------------------------------------------------------
@@ -213,6 +221,7 @@ READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "aer.lost": _overflow,
     "aer.error": _error,
     "pci.remove": _removed,
+    "pci.state": _state,
     "pci.reset": _reset,
     "pci.restore": _restore,
     "hw.assign": _assign,
