@@ -154,7 +154,7 @@ class Pciback:
         self.kernel.trace("pciback.release", dev.name)
 
     async def _taken_from(self, pdev: XenPcibkDevice, dev: PciDev) -> None:
-        """Its guest has lost a function for good: in ``hardened`` the toolstack detaches it, in ``linux`` nobody does."""
+        """Its guest has lost a function: in ``hardened`` the toolstack detaches it, in ``linux`` nobody does."""
         if self.profile.hardened:
             await self.xenbus.write(removed_node(dev.name), pdev.domid)
         else:

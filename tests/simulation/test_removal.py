@@ -1,4 +1,4 @@
-"""A card that is pulled out, or ejected, while a guest has it: hardened takes it from the guest, linux leaves it there."""
+"""A card that is pulled out, or ejected, while a guest has it: hardened detaches it, linux leaves it there."""
 
 from __future__ import annotations
 

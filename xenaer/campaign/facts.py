@@ -67,7 +67,6 @@ class Facts:
     resets: list[tuple[int, str, str, int, tuple[str, ...]]] = field(default_factory=list)
     good_resets: dict[str, list[int]] = field(default_factory=dict)
     last_reset: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    broken: set[str] = field(default_factory=set)  # the last bus reset or FLR failed: an FLR proves nothing any more
     used: dict[str, bool] = field(init=False)
     assigned: dict[str, list[int]] = field(default_factory=dict)
     released: dict[str, list[int]] = field(default_factory=dict)

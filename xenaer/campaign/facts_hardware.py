@@ -17,7 +17,6 @@ from protocol.layout_aer import (
     AER_ROOT_UNCOR_RCV,
 )
 from xenaer.campaign.facts import Facts
-from xenaer.campaign.ground import BUSES
 
 MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
 CORRECTABLE = "CORRECTABLE"
@@ -156,15 +155,8 @@ def _reset(facts: Facts, party: str, r: Any) -> None:
 
 
 def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
-    """After a reset that failed an FLR proves nothing: from a dead function dom0 reads that it is ready at once.
-
-    A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it.
-    """
-    if rc:
-        facts.broken.add(bdf)
-    elif method in BUSES:
-        facts.broken.discard(bdf)
-    good = bdf not in facts.broken
+    """A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it."""
+    good = not rc
     facts.last_reset[bdf] = facts.at, good
     if good:
         settle(facts, bdf, -1, -1)  # whether it was set before, or while nothing could be set, is not told
@@ -173,10 +165,10 @@ def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
     recovery = facts.recovery_of(bdf)
     if recovery is not None and (task == recovery.task or task.startswith(PART_OF_RECOVERY)):
         recovery.hit.add(bdf)
-        if rc:
-            recovery.lost[bdf] = f"{method} reset failed ({rc})"
-        elif good:
+        if good:
             recovery.lost.pop(bdf, None)
+        else:
+            recovery.lost[bdf] = f"{method} reset failed ({rc})"
 
 
 def _restore(facts: Facts, party: str, r: Any) -> None:
