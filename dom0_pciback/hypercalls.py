@@ -16,6 +16,7 @@ from dom0_pciback.pcie.device_bus import DeviceBus
 from dom0_pciback.pcie.iommu import Iommu
 from kernel_stub.kernel import MS
 from kernel_stub.rpc import Rpc, RpcError
+from kernel_stub.sync import NoLock
 from protocol.ids import DOM0, DOMID_IO, Sbdf, guest_identity
 from protocol.ports import EndpointError, Endpoints
 
@@ -89,9 +90,11 @@ class Hypercalls:
 
     async def hw_deassign(self, bdf: str) -> None:
         """To quarantine; the domain's bus goes with its last function."""
-        sbdf = self._known(bdf)
-        domid = self.iommu.owner(sbdf)
-        async with self.resets.lock(self.core.devices[sbdf]):
+        sbdf = _sbdf(bdf)
+        dev, domid = self.core.devices.get(sbdf), self.iommu.owner(sbdf)
+        if dev is None and domid in NO_GUEST:
+            raise RpcError(f"no PCI device {bdf}")
+        async with self.resets.lock(dev) if dev is not None else NoLock():  # pulled out: there is nothing to reset
             self.iommu.deassign(sbdf)
         self.core.kernel.trace("hw.deassign", bdf)
         if self.bus.keeps_mappings:

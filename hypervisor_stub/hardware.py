@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from hypervisor_stub.console import LibxlLog
 from hypervisor_stub.machine import Machine
-from hypervisor_stub.pci_nodes import bookkeeping
 from kernel_stub.kernel import ERR
 from kernel_stub.rpc import RpcError
+from protocol.xenbus import bookkeeping
 
 SYSFS = "/sys/bus/pci/devices"
 

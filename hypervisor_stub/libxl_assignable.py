@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypervisor_stub.console import ERROR_FAIL, LibxlError, LibxlLog
 from hypervisor_stub.hardware import SYSFS, Hardware
 from hypervisor_stub.machine import Machine
-from hypervisor_stub.pci_nodes import bookkeeping
 from kernel_stub.rpc import RpcError
+from protocol.xenbus import bookkeeping
 
 PCIBACK = "pciback"
 DRIVERS = "/sys/bus/pci/drivers"

@@ -13,7 +13,7 @@ from hypervisor_stub.machine import Machine
 from hypervisor_stub.xl_spec import PciSpec
 from kernel_stub.rpc import RpcError
 from protocol.ids import Sbdf
-from protocol.xenbus import XenbusState, backend_dir, frontend_dir, parse_state
+from protocol.xenbus import XenbusState, backend_dir, bookkeeping, frontend_dir, parse_state
 
 
 class Detach:
@@ -30,10 +30,12 @@ class Detach:
         self.cooperative = True
 
 
-# linux tears the hardware down before the guest hears of it (BUS-30); hardened asks the guest first.
+# linux tears the hardware down before the guest hears of it (BUS-30); hardened asks the guest first. What its slot has
+# lost is not there to be reset.
 DETACH: dict[str, tuple[str, ...]] = {
     "linux": ("reset", "deassign", "unplug", "remove_entry"),
     "hardened": ("unplug", "block_dma", "reset", "restore", "check", "deassign", "remove_entry"),
+    "removed": ("unplug", "deassign", "remove_entry"),
 }
 
 
@@ -74,7 +76,7 @@ class LibxlPci:
         if bdf not in dict(await self._assignable.listing()):
             log.say("not_assignable", domain.domid, short=pci_nodes.short_form(bdf))
             raise LibxlError(ERROR_FAIL)
-        self._xs.write(f"{pci_nodes.bookkeeping(bdf)}/domid", domain.domid)
+        self._xs.write(f"{bookkeeping(bdf)}/domid", domain.domid)
         try:
             await self._assign(domain, bdf, spec, log)
             await self._publish(domain, bdf, spec, log, starting)
@@ -128,13 +130,21 @@ class LibxlPci:
 
     # -- detach --------------------------------------------------------------------------------
     async def detach(self, domain: Domain, bdf: str, log: LibxlLog, *, force: bool = False) -> None:
-        """``libxl__device_pci_remove``: the steps of ``DETACH``. Raises LibxlError."""
+        """``libxl__device_pci_remove``: the steps of ``DETACH`` for the profile. Raises LibxlError."""
+        await self._detach(domain, bdf, log, force, self._machine.host.profile)
+
+    async def detach_removed(self, domain: Domain, bdf: str, log: LibxlLog) -> None:
+        """The same for a function that dom0 has lost; nothing if the domain has been rid of it already."""
+        if pci_nodes.find(self._xs, domain.domid, bdf) is not None and bdf in domain.functions:
+            await self._detach(domain, bdf, log, True, "removed")
+
+    async def _detach(self, domain: Domain, bdf: str, log: LibxlLog, force: bool, order: str) -> None:
         entry = pci_nodes.find(self._xs, domain.domid, bdf)
         if entry is None or bdf not in domain.functions:
             log.say("not_attached", domain.domid)
             raise LibxlError(ERROR_FAIL)
         job = Detach(domain, bdf, entry.number, force, log)
-        for step in DETACH[self._machine.host.profile]:
+        for step in DETACH[order]:
             if domain.functions.get(bdf) is None and step in ("reset", "restore", "check", "block_dma", "deassign"):
                 continue  # a kill took the device over
             result = await self._steps[step](job)

@@ -26,11 +26,6 @@ class Entry(NamedTuple):
     vdev: str  # what pciback published, "" if nothing yet
 
 
-def bookkeeping(bdf: str) -> str:
-    """``/libxl/pci/<DDDD>-<BB>-<SS>-<F>``."""
-    return "/libxl/pci/" + bdf.replace(":", "-").replace(".", "-")
-
-
 def short_form(bdf: str) -> str:
     """``%x:%x:%x.%x``, the other way in which libxl prints an address."""
     at = Sbdf.parse(bdf)

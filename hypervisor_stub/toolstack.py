@@ -15,6 +15,7 @@ from hypervisor_stub.libxl_assignable import LibxlAssignable
 from hypervisor_stub.libxl_create import LibxlCreate
 from hypervisor_stub.libxl_pci import LibxlPci
 from hypervisor_stub.machine import Machine
+from hypervisor_stub.removals import Removals
 from hypervisor_stub.teardown import Teardown
 from kernel_stub.kernel import ERR
 from kernel_stub.rpc import RpcError
@@ -35,6 +36,7 @@ class Toolstack:
         self.creation = LibxlCreate(machine, self.hardware, self.pci, self.teardown)
         self.watcher = DomainWatcher(machine, self.creation, self.teardown)
         self.kill = Kill(machine, self.watcher, self.teardown)
+        self.removals = Removals(machine, self.pci)
 
     def log(self, level: str, text: str) -> None:
         """A libxl line on the console; ``level`` is one of ``console.LEVELS``, ``text`` what follows it."""

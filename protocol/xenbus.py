@@ -22,6 +22,7 @@ class XenbusState(IntEnum):
 
 
 BACKEND_ROOT = "/local/domain/0/backend/pci"
+BOOKKEEPING_ROOT = "/libxl/pci"
 MAGIC = "7"  # XEN_PCI_MAGIC, xen-pci.md 1.2
 
 
@@ -33,6 +34,16 @@ def backend_dir(domid: int) -> str:
 def frontend_dir(domid: int) -> str:
     """``fe`` of xen-pci.md 0.1."""
     return f"/local/domain/{domid}/device/pci/0"
+
+
+def bookkeeping(bdf: str) -> str:
+    """``/libxl/pci/<DDDD>-<BB>-<SS>-<F>``: what the toolstack remembers of a function."""
+    return f"{BOOKKEEPING_ROOT}/{bdf.replace(':', '-').replace('.', '-')}"
+
+
+def removed_node(bdf: str) -> str:
+    """Where pciback leaves word that a function is no longer there, with the domain that had it (``hardened``)."""
+    return f"{bookkeeping(bdf)}/removed"
 
 
 def parse_state(text: str | None) -> int:

@@ -47,6 +47,7 @@ class PciDev:
         "below",
         "bridge",
         "class_code",
+        "devcap",
         "device",
         "device_lock",
         "devpath",
@@ -59,6 +60,7 @@ class PciDev:
         "error_state",
         "exp",
         "header_type",
+        "imm_ready",
         "kernel",
         "kind",
         "msi",
@@ -97,6 +99,8 @@ class PciDev:
         self.enable_cnt = 0
         self.slot: Slot | None = None
         self.exp = self.aer = self.msi = self.pm = 0
+        self.devcap = 0  # Device Capabilities, as they were read once (set_pcie_port_type)
+        self.imm_ready = False  # ready at once after a reset (pci_pm_init)
         self.eetlp_prefix_max = 0  # End-End TLP prefixes that its log may hold
         self.dpc = self.dpc_rp_log_size = 0
         self.dpc_rp_extensions = False

@@ -11,7 +11,7 @@ from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.eetlp import pci_configure_eetlp_prefix
 from dom0_pciback.pci.hardware import FunctionLike
 from dom0_pciback.pci.rcec import pci_rcec_init
-from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START
+from dom0_pciback.pci.regs import EXP_RTCTL_RRS_SVE, EXT_CAP_START, STATUS_IMM_READY
 from dom0_pciback.pci.state import save_state
 from protocol.layout_aer import AER
 from protocol.layout_dpc import DPC
@@ -73,6 +73,8 @@ def _setup(core: PciCore, dev: PciDev) -> None:
     dev.header_type = core.read(dev, HEADER.HEADER_TYPE, 1) & 0x7F
     capabilities = _capabilities(core, dev)
     dev.exp = capabilities.get(EXP.cap_id, 0)
+    dev.devcap = core.read(dev, dev.exp + EXP.DEVCAP, 4) if dev.exp else 0
+    dev.imm_ready = bool(core.read(dev, HEADER.STATUS, 2) & STATUS_IMM_READY)
     dev.msi = capabilities.get(MSI.cap_id, 0)
     dev.pm = capabilities.get(PM.cap_id, 0)
     _disable_msi(core, dev, capabilities.get(MSIX.cap_id, 0))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.driver import handlers_of
-from dom0_pciback.pci.regs import ENOTTY, STATUS_IMM_READY
+from dom0_pciback.pci.regs import ENOTTY
 from dom0_pciback.pci.state import restore_state, save_state
 from dom0_pciback.pci.wait import (
     pci_bridge_wait_for_secondary_bus,
@@ -29,16 +29,16 @@ async def pcie_flr(core: PciCore, dev: PciDev) -> int:
     """Function Level Reset, whether or not the function says that it can; 0 or -25 (never ready again)."""
     if not await pci_wait_for_pending_transaction(core, dev):
         core.printk(ERR, dev, "timed out waiting for pending transaction; performing function level reset anyway")
-    ready_at_once = core.read(dev, HEADER.STATUS, 2) & STATUS_IMM_READY
     core.update(dev, dev.exp + EXP.DEVCTL, 2, 0, EXP_DEVCTL_FLR)
-    if ready_at_once:
+    if dev.imm_ready:
         return 0
     await core.kernel.sleep(core.timing.reset_settle_ms * MS)
     return await pci_dev_wait(core, dev, "FLR", core.timing.reset_ready_ms)
 
 
 def _has_flr(core: PciCore, dev: PciDev) -> bool:
-    return bool(dev.exp and core.read(dev, dev.exp + EXP.DEVCAP, 4) & EXP_DEVCAP_FLR)
+    """From what was read when the function was found, so that a dead one does not seem capable of anything."""
+    return bool(dev.devcap & EXP_DEVCAP_FLR)
 
 
 async def pcie_reset_flr(core: PciCore, dev: PciDev) -> int:

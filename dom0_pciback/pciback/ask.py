@@ -172,7 +172,8 @@ async def _wait(
         if now() >= deadline:
             return _TIMEOUT
         await events.answered.wait(deadline)
-    return None
+    pulled_out = psdev.dev.disconnected and pdev.pciback.profile.hardened  # what a driver says of that does not count
+    return Situation.DETACHED if pulled_out else None
 
 
 async def _wait_blindly(

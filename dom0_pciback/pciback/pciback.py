@@ -27,7 +27,7 @@ from kernel_stub.xenbus_client import Xenbus
 from protocol.ids import Sbdf
 from protocol.ports import Endpoints
 from protocol.topology import HostSpec
-from protocol.xenbus import BACKEND_ROOT, XenbusState, backend_dir, parse_state
+from protocol.xenbus import BACKEND_ROOT, XenbusState, backend_dir, bookkeeping, parse_state, removed_node
 
 DRIVER_NAME = "pciback"
 IN_USE = (  # pcistub_remove() of a device that a guest has (xen-pci.md 4.1)
@@ -141,15 +141,24 @@ class Pciback:
             bridge = bridge.bridge
 
     async def _remove(self, dev: PciDev) -> None:
+        if self.profile.hardened:
+            self.mark_detaching(dev.sbdf)
         psdev = self.slots.pop(dev.sbdf)
         if psdev.pdev is not None:
             for text in IN_USE:
                 self.core.printk(WARNING, dev, f"****** {text.format(name=dev.name, domid=psdev.domid)}")
-            psdev.pdev.exported.pop(dev.sbdf, None)
+            await self._taken_from(psdev.pdev, dev)
         if psdev.leaked:  # D13: its last reference never goes, and so nothing of its release happens
             return
         psdev.restore_seized()
         self.kernel.trace("pciback.release", dev.name)
+
+    async def _taken_from(self, pdev: XenPcibkDevice, dev: PciDev) -> None:
+        """Its guest has lost a function: in ``hardened`` the toolstack detaches it, in ``linux`` nobody does."""
+        if self.profile.hardened:
+            await self.xenbus.write(removed_node(dev.name), pdev.domid)
+        else:
+            pdev.exported.pop(dev.sbdf, None)
 
     async def put_back(self, psdev: PcistubDevice, *, stub_resets: bool = False) -> None:
         """``pcistub_put_pci_dev`` (4.7): reset, restore, forget the guest.
@@ -160,7 +169,8 @@ class Pciback:
         """
         failed = ""
         async with psdev.dev.device_lock, self.assignments:
-            if not (psdev.clean or psdev.faulty or stub_resets):
+            removed = self.slots.get(psdev.dev.sbdf) is not psdev
+            if not (psdev.clean or psdev.faulty or stub_resets or removed):
                 offered = has_reset_method(self.core, psdev.dev)
                 rc, _ = await reset_function_locked(self.core, psdev.dev)
                 failed = f"reset failed ({rc})" if rc and offered else ""
@@ -314,7 +324,7 @@ class Pciback:
     async def mark_faulty(self, psdev: PcistubDevice, why: str) -> None:
         """KILL-5, also for a device that no guest has: the toolstack finds it in the nodes that it looks at."""
         psdev.faulty = why
-        node = f"/libxl/pci/{str(psdev.dev.sbdf).replace(':', '-').replace('.', '-')}"
+        node = bookkeeping(psdev.dev.name)
         await self.xenbus.write(f"{node}/fault", why)
         if await self.xenbus.read(f"{node}/domid") is None:
             await self.xenbus.write(f"{node}/domid", 0)

@@ -224,7 +224,9 @@ class HardenedRecovery:
         for dev in hit:
             group = this.group_of(dev)
             group.reset.append(dev)
-            if dev in bad:
+            if self._left(dev):
+                group.outcomes.setdefault(dev, Outcome.DETACHED)
+            elif dev in bad:
                 await self._faulty(group, dev, bad[dev])
             elif group.kind is _NOBODY:
                 group.outcomes[dev] = Outcome.UNASSIGNED_OK
@@ -245,6 +247,9 @@ class HardenedRecovery:
         await self._phase(group, _RESUME, _NORMAL, None)
         looked_at = list(checked)
         for dev in group.asked():
+            if self._left(dev):
+                group.outcomes[dev] = Outcome.DETACHED
+                continue
             again = dev in looked_at
             text = check(self.core, dev, self.resets.image(dev), again=True) if again else gone(self.core, dev)
             if text:
@@ -296,6 +301,8 @@ class HardenedRecovery:
         """H18, H19: ports before what is below them; the functions that are not well, and why."""
         bad = {}
         for dev in functions:
+            if self._left(dev):
+                continue
             self.resets.restore(dev)
             if text := check(self.core, dev, self.resets.image(dev)):
                 bad[dev] = text
@@ -325,7 +332,7 @@ class HardenedRecovery:
             self.kernel.trace("recovery.vote", dev.name, phase, text, result_name(group.status))
 
     def _left(self, dev: PciDev) -> bool:
-        """A hotplug slot has lost the function, or is about to take it away (linux-aer.md 4.10)."""
+        """A hotplug slot has lost the function, or is about to take it away (linux-aer.md 4.10): no fault of it."""
         return dev.disconnected or self.core.devices.get(dev.sbdf) is not dev
 
     async def _vote(

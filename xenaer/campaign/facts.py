@@ -38,6 +38,7 @@ class Facts:
     injected: dict[str, list[int]] = field(default_factory=dict)
     touched: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)  # dom0 has forgotten them, their statistics too
+    left: dict[str, int] = field(default_factory=dict)  # functions that their slot has lost, and since when
     ports_told: list[str] = field(default_factory=list)  # triggered DPC, RP PIO
     masked: dict[str, tuple[int, int]] = field(init=False)
     struck: dict[str, str] = field(default_factory=dict)  # function -> what its hardware was made to do
@@ -66,7 +67,6 @@ class Facts:
     resets: list[tuple[int, str, str, int, tuple[str, ...]]] = field(default_factory=list)
     good_resets: dict[str, list[int]] = field(default_factory=dict)
     last_reset: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    broken: set[str] = field(default_factory=set)  # the last bus reset or FLR failed: an FLR proves nothing any more
     used: dict[str, bool] = field(init=False)
     assigned: dict[str, list[int]] = field(default_factory=dict)
     released: dict[str, list[int]] = field(default_factory=dict)

@@ -17,11 +17,11 @@ from protocol.layout_aer import (
     AER_ROOT_UNCOR_RCV,
 )
 from xenaer.campaign.facts import Facts
-from xenaer.campaign.ground import BUSES
 
 MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
 CORRECTABLE = "CORRECTABLE"
 SEVERITIES = {word: word for word in (CORRECTABLE, "NONFATAL", "FATAL")}  # what else a record says is damage
+PERM_FAILURE = "PERM_FAILURE"
 PART_OF_RECOVERY = "recovery of "  # tasks of groups, in hardened
 
 
@@ -136,6 +136,13 @@ def _error(facts: Facts, party: str, r: Any) -> None:
 
 def _removed(facts: Facts, party: str, r: Any) -> None:
     facts.removed.add(r[3])
+    facts.left.setdefault(r[3], facts.at)
+
+
+def _state(facts: Facts, party: str, r: Any) -> None:
+    """Permanent failure: the slot knows that the function is gone, before dom0 has forgotten it."""
+    if r[4] == PERM_FAILURE:
+        facts.left.setdefault(r[3], facts.at)
 
 
 # -- resets ------------------------------------------------------------------------------------------
@@ -148,15 +155,8 @@ def _reset(facts: Facts, party: str, r: Any) -> None:
 
 
 def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
-    """After a reset that failed an FLR proves nothing: from a dead function dom0 reads that it is ready at once.
-
-    A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it.
-    """
-    if rc:
-        facts.broken.add(bdf)
-    elif method in BUSES:
-        facts.broken.discard(bdf)
-    good = bdf not in facts.broken
+    """A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it."""
+    good = not rc
     facts.last_reset[bdf] = facts.at, good
     if good:
         settle(facts, bdf, -1, -1)  # whether it was set before, or while nothing could be set, is not told
@@ -165,10 +165,10 @@ def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
     recovery = facts.recovery_of(bdf)
     if recovery is not None and (task == recovery.task or task.startswith(PART_OF_RECOVERY)):
         recovery.hit.add(bdf)
-        if rc:
-            recovery.lost[bdf] = f"{method} reset failed ({rc})"
-        elif good:
+        if good:
             recovery.lost.pop(bdf, None)
+        else:
+            recovery.lost[bdf] = f"{method} reset failed ({rc})"
 
 
 def _restore(facts: Facts, party: str, r: Any) -> None:
@@ -213,6 +213,7 @@ READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "aer.lost": _overflow,
     "aer.error": _error,
     "pci.remove": _removed,
+    "pci.state": _state,
     "pci.reset": _reset,
     "pci.restore": _restore,
     "hw.assign": _assign,

@@ -119,7 +119,7 @@ def _young(case: Seen, name: str) -> list[Silence]:
 
 def _dead(case: Seen) -> str:
     found = case.guest(GuestOutcome.RECOVERED_BUT_DEAD)
-    said = "the recovery says success" if _verdicts(case) else "nobody said so"
+    said = "the recovery says success" if "successful" in _verdicts(case) else "nobody said so"
     if found is not None:
         return f"{found.case.lost}, but {said}"
     ended = any(life.ending() for lives in case.facts.lives.values() for life in lives)

@@ -7,6 +7,7 @@ from dom0_pciback.pci.driver import ErrorHandlers, PciDriver
 from dom0_pciback.pci.reset import bus_error_reset, pcie_reset_flr, reset_function, reset_function_locked
 from dom0_pciback.pci.state import restore_state, save_state
 from dom0_pciback.pci.wait import pci_wait_for_pending_transaction
+from dom0_pciback.pcie.gone import die
 from kernel_stub.kernel import MS
 from protocol.layout_aer import AER
 from protocol.layout_header import HEADER, TYPE0
@@ -210,3 +211,13 @@ def test_4_8_restore_brings_back_control_registers_header_and_masks_and_clears_s
         "<7> pci 0000:01:00.0: restore config 0x10: 0x00000000 -> 0xc0000000",
         "<7> pci 0000:01:00.0: restore config 0x04: 0x00100000 -> 0x00100103",
     ]
+
+
+def test_a_dead_function_is_neither_capable_of_flr_nor_ready_at_once() -> None:
+    rig = one(flr=False)
+    die(rig.hierarchy.functions[rig.dev("01:00.0").sbdf])
+    assert rig.call(pcie_reset_flr(rig.core, rig.dev("01:00.0"))) == -25
+    rig = one()
+    die(rig.hierarchy.functions[rig.dev("01:00.0").sbdf])
+    assert rig.call(pcie_reset_flr(rig.core, rig.dev("01:00.0"))) == -25
+    assert rig.clock.time > 60_000 * MS
