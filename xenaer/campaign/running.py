@@ -61,7 +61,7 @@ class Finished:
         """For people."""
         yield from lines(self.conclusion, self.summary)
         verdict = "interrupted" if not self.summary.complete else "passed" if not self.conclusion.status else "FAILED"
-        yield f"{self.conclusion.whole.name}: {verdict}; results in {self.path}"
+        yield f"{self.conclusion.whole.name}: {verdict}; results in {self.path}, report.html among them"
         if self.summary.failures:
             first = self.summary.failures[0].case_id
             yield f"play a case again with: xenaer campaign replay {first} --from {self.path}"
@@ -87,13 +87,18 @@ def run(request: Request) -> Finished:
             found[:] = [conclude(campaign, folder, summary)]
             return found[0].plain()
 
+        def show(folder: RunFolder, summary: Summary) -> None:
+            from xenaer.report.write import write_report  # noqa: PLC0415 - needs what is defined here
+
+            write_report(folder, campaign, summary)
+
         limit_s = campaign.form.case_limit_s
         with (
             open_crew(options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD) as crew,
             shown(sys.stderr) as on_progress,
         ):
             runner = CampaignRunner(
-                exploration, play_chunk, payload, crew, folder, on_progress=on_progress, judge=judge
+                exploration, play_chunk, payload, crew, folder, on_progress=on_progress, judge=judge, report=show
             )
             summary = runner.run()
         return Finished(folder.path, summary, found[0])
