@@ -24,6 +24,7 @@ from xenaer.bench_aer import golden_cases, storm
 from xenaer.bench_campaign import campaigns
 from xenaer.bench_explore import interleavings
 from xenaer.bench_raw import RawPing, pin
+from xenaer.bench_report import reports
 from xenaer.boot import activate, data_dir
 from xenaer.host import load_host
 from xenaer.launcher import free_port
@@ -55,6 +56,7 @@ GOALS = {
     "campaign_cases_per_s": ("at least", 1500),
     "campaign_scaling": ("at least", 1.8),
     "campaign_process_cases_per_s": ("at least", 40),
+    "report_s": ("at most", 20),
 }
 
 
@@ -249,5 +251,5 @@ def up_ready() -> dict[str, Figures]:
 
 
 MEASURES: tuple[Callable[[], dict[str, Figures]], ...] = (
-    simulated, golden_cases, storm, interleavings, campaigns, against_raw, curve, kill_and_restart, up_ready,
+    simulated, golden_cases, storm, interleavings, campaigns, reports, against_raw, curve, kill_and_restart, up_ready,
 )  # fmt: skip

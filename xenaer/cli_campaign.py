@@ -1,4 +1,4 @@
-"""``xenaer campaign``: run a file of faults, play one of its cases again, make it smaller, list, begin a new one."""
+"""``xenaer campaign``: run a file of faults, look at what came of it, play or shrink a case, list, begin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FromOption = Annotated[
 ]
 CaseArgument = Annotated[str, typer.Argument(help="case id, as a run shows it; its beginning is enough")]
 
-app = typer.Typer(help="Fault campaigns: run, replay, shrink, list, new.", no_args_is_help=True)
+app = typer.Typer(help="Fault campaigns: run, report, replay, trace, shrink, list, new.", no_args_is_help=True)
 
 
 def register(parent: typer.Typer) -> None:
@@ -103,6 +103,35 @@ def shrink(
     with _explained():
         found = again.shrink_case(_latest(run_folder), case, output)
     out("\n".join(found.lines()))
+
+
+@app.command()
+def report(
+    run_folder: FromOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="file to write [report.html, where the run is]", show_default=False)
+    ] = None,
+) -> None:
+    """Write the page that shows a run: one HTML file that needs nothing else."""
+    from xenaer.report.write import report as write  # noqa: PLC0415
+
+    with _explained():
+        path = write(_latest(run_folder), output)
+    out(f"{path} is written; open it in a browser")
+
+
+@app.command()
+def trace(
+    case: CaseArgument,
+    output: Annotated[Path, typer.Option("--output", help="file to write")],
+    run_folder: FromOption = None,
+) -> None:
+    """Write one case as a trace for ui.perfetto.dev; a case whose journal was not kept is played again."""
+    from xenaer.report.tracing import trace_case  # noqa: PLC0415
+
+    with _explained():
+        found = trace_case(_latest(run_folder), case, output)
+    out("\n".join(found))
 
 
 @app.command("list")

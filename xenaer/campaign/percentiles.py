@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from math import ceil
+from operator import mul
 from typing import Any
 
 EXACT = 1_000
@@ -49,7 +51,9 @@ class Spread:
 
     def extend(self, values: Iterable[float]) -> None:
         """Many values at once, which is faster: equal ones are counted together."""
-        us = [max(round(ms * US), 0) for ms in values]
+        us = list(map(round, map(mul, values, repeat(US))))
+        if min(us, default=0) < 0:
+            us = [max(value, 0) for value in us]
         if self.exact is not None:
             self._take(us)
             return

@@ -27,6 +27,7 @@ from xenaer.campaign.timing import Sitting
 
 RESULTS_JSON = "results.json"
 Judge = Callable[[RunFolder, Summary], dict[str, Any]]
+Report = Callable[[RunFolder, Summary], None]
 
 
 class Exploration(Protocol):
@@ -44,8 +45,9 @@ class CampaignRunner:
     """One sitting of one run.
 
     ``payload`` is what ``play_chunk`` needs to know of the campaign. ``stratum`` is that of a case which has no result
-    of its own, since its worker was killed, for example. ``judge`` adds to ``results.json`` what the
-    results mean. ``stop`` ends the run early, like SIGINT and SIGTERM do while ``run`` is under way.
+    of its own, since its worker was killed, for example. ``judge`` adds to ``results.json`` what the results mean,
+    ``report`` writes what people look at. ``stop`` ends the run early, like SIGINT and SIGTERM do while ``run`` is
+    under way.
     """
 
     def __init__(  # noqa: PLR0913 - what meets in a run
@@ -59,6 +61,7 @@ class CampaignRunner:
         on_progress: OnProgress = lambda progress: None,
         judge: Judge = lambda folder, summary: {},
         stratum: Callable[[Recipe], str] = recipe_stratum,
+        report: Report = lambda folder, summary: None,
     ) -> None:
         self._exploration = exploration
         self._folder = folder
@@ -67,6 +70,7 @@ class CampaignRunner:
         self._meter = Meter(exploration.total, on_progress)
         self._judge = judge
         self._stratum = stratum
+        self._report = report
         self._stopped = False
 
     def stop(self) -> None:
@@ -167,4 +171,5 @@ class CampaignRunner:
         head = {"format": options.format, "name": options.name, "seed": options.seed, "world": options.world}
         self._folder.write_json(RESULTS_JSON, head | summary.as_dict() | self._judge(self._folder, summary))
         write_junit(self._folder, summary)
+        self._report(self._folder, summary)
         return summary

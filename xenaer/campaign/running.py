@@ -65,7 +65,7 @@ class Finished:
         """For people."""
         yield from lines(self.conclusion, self.summary)
         verdict = "interrupted" if not self.summary.complete else "passed" if not self.conclusion.status else "FAILED"
-        yield f"{self.conclusion.whole.name}: {verdict}; results in {self.path}"
+        yield f"{self.conclusion.whole.name}: {verdict}; results in {self.path}, report.html among them"
         if self.summary.failures:
             first = self.summary.failures[0].case_id
             yield f"play a case again with: xenaer campaign replay {first} --from {self.path}"
@@ -88,6 +88,11 @@ def run(request: Request) -> Finished:
         found[:] = [conclude(campaign, folder, summary)]
         return found[0].plain()
 
+    def show(folder: RunFolder, summary: Summary) -> None:
+        from xenaer.report.write import write_report  # noqa: PLC0415 - needs what is defined here
+
+        write_report(folder, campaign, summary)
+
     limit_s = campaign.form.case_limit_s
     per_core = PER_CORE[options.world]
     with open_crew(options.executor, options.jobs, case_limit_s=limit_s, preload=PRELOAD, per_core=per_core) as crew:
@@ -100,7 +105,7 @@ def run(request: Request) -> Finished:
         ):
             runner = CampaignRunner(
                 make_exploration(campaign, size), play_chunk, payload, crew, folder, on_progress=on_progress,
-                judge=judge, stratum=Builder(campaign).stratum,
+                judge=judge, stratum=Builder(campaign).stratum, report=show,
             )  # fmt: skip
             summary = runner.run()
             return Finished(folder.path, summary, found[0])

@@ -11,16 +11,18 @@ from typing import Any
 from pydantic_core import from_json
 
 from protocol.topology import HostSpec
-from xenaer.campaign.build import POINT, VALUES
+from xenaer.campaign.build import VALUES
 from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.form import POINT
 from xenaer.campaign.rows import HAS_JOURNAL, Row
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.report.columns import label
 from xenaer.report.journals import JournalError, kept, owners, unpack
 from xenaer.report.sequence import Diagram, Texts
 
+LOOKED_AT = 2_000  # more than journals are kept
 LISTED = 400  # failing cases in the list
-DIAGRAMS = {False: 60, True: 15}  # by whether the case is good
+DIAGRAMS = {False: 150, True: 30}  # by whether the case is good
 DIAGRAM_BYTES = 2_500_000  # of all diagrams together, about
 TEXT_MAX = 400
 FAILING, SAMPLE = "good = 0", "good = 1 AND flags & 2"
@@ -32,13 +34,15 @@ def failing(folder: RunFolder, campaign: Campaign | None) -> list[dict[str, Any]
     return [_head(row, campaign) for row in folder.store.rows(FAILING, limit=LISTED)]
 
 
-def diagrams(folder: RunFolder, campaign: Campaign | None, texts: Texts) -> tuple[list[dict[str, Any]], int]:
+def diagrams(
+    folder: RunFolder, campaign: Campaign | None, host: HostSpec | None, texts: Texts
+) -> tuple[list[dict[str, Any]], int]:
     """Diagrams of failing cases, then of the sample; and how many journals there are for which there was no room."""
-    host = campaign.host if campaign is not None and not _own_hosts(campaign) else None
     found, left_out, size = [], 0, 0
     for good, where in ((False, FAILING), (True, SAMPLE)):
         shown = 0
-        for row in _varied(row for row in folder.store.rows(where, limit=2000) if kept(folder.path, row.case_id).is_file()):
+        stored = folder.store.rows(where, limit=LOOKED_AT)
+        for row in _varied(row for row in stored if kept(folder.path, row.case_id).is_file()):
             if shown >= DIAGRAMS[good] or size + texts.size > DIAGRAM_BYTES:
                 left_out += 1
                 continue
@@ -91,10 +95,6 @@ def _values(recipe: dict[str, Any], campaign: Campaign | None) -> dict[str, str]
     if POINT in recipe:
         found[POINT] = label(recipe[POINT])
     return found
-
-
-def _own_hosts(campaign: Campaign) -> bool:
-    return campaign.form.explore is not None and campaign.form.explore.scenarios is not None
 
 
 def _cut(text: str) -> str:

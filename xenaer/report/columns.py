@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xenaer.campaign.axes import Axis
-from xenaer.campaign.build import POINT, VALUES
+from xenaer.campaign.build import VALUES
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import Recipe
+from xenaer.campaign.form import POINT
 from xenaer.report.origin import NOWHERE, Origins
 
 VALUES_MAX = 48  # of an axis that are told apart; the others share one
@@ -18,7 +19,7 @@ AXES_MAX = 8
 BINS = 10  # of an axis whose values are drawn
 LABEL_MAX = 80
 OTHERS, NONE = "others", "none"
-SOURCE, ERROR = DERIVED = ("source of the error", "error of the case")
+DERIVED = ("source of the error", "error of the case")
 
 
 @dataclass(slots=True)
@@ -48,33 +49,42 @@ class Columns:
         self._campaign = campaign
         self._origins = Origins(campaign)
         self._names = {f.bdf: f.name or f.bdf for f in campaign.host.functions}
-        axes = [name for name in [*campaign.axes, *([POINT] if campaign.waits_for_points else [])]]
+        axes = [*campaign.axes, *([POINT] if campaign.waits_for_points else [])]
         self.dropped = axes[AXES_MAX:]
         self._axes = [Column(name) for name in axes[:AXES_MAX]]
-        self._source, self._error = Column(SOURCE), Column(ERROR)
+        self._derived = [(Column(name), part) for part, name in enumerate(DERIVED) if self._tells(part)]
+        self._named_before: dict[str, str] = {}
         self.origins: list[tuple[str, str]] = []  # of the rows that were read last
         for column in self._axes:
             axis = campaign.axes.get(column.name)
             for value in axis.values if axis is not None else ():
                 column.number(label(value))
 
+    def _tells(self, part: int) -> bool:
+        """Is source (0) or error (1) something that no axis says; without axes it is all there is."""
+        return self._origins.several[part] or not self._campaign.axes
+
     def read(self, recipes: Sequence[Recipe]) -> list[list[int]]:
         """One list of numbers for each of ``every``, as long as ``recipes``."""
         given: list[Mapping[str, Any]] = [recipe.get(VALUES, {}) for recipe in recipes]
         found = [self._numbers(column, given, recipes) for column in self._axes]
         self.origins = self._origins_of(given)
-        found.append([self._source.number(self._named(origin[0])) for origin in self.origins])
-        found.append([self._error.number(origin[1] or NONE) for origin in self.origins])
+        for column, part in self._derived:
+            found.append([column.number(self._named(origin[part])) for origin in self.origins])
         return found
 
-    def _named(self, source: str) -> str:
-        """Devices by their names, as axes have them."""
-        return " + ".join(self._names.get(bdf, bdf) for bdf in source.split(" + ")) if source else NONE
+    def _named(self, origin: str) -> str:
+        """Devices by their names, as axes have them; errors as they are."""
+        found = self._named_before.get(origin)
+        if found is None:
+            parts = origin.split(" + ") if origin else [NONE]
+            found = self._named_before[origin] = " + ".join(self._names.get(part, part) for part in parts)
+        return found
 
     @property
     def every(self) -> list[Column]:
         """All columns, in the order in which ``read`` gives them."""
-        return [*self._axes, self._source, self._error]
+        return [*self._axes, *(column for column, _ in self._derived)]
 
     def _numbers(self, column: Column, given: list[Mapping[str, Any]], recipes: Sequence[Recipe]) -> list[int]:
         axis = self._campaign.axes.get(column.name)

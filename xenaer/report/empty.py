@@ -51,7 +51,9 @@ def _blast(found: dict[str, Any], reason: str, scenarios: bool) -> str:
 
 
 def _times(found: dict[str, Any]) -> str:
-    return "No case of this run had a recovery, a reset or a kill, so there are no times." if found["strata"] else NO_CASE
+    return (
+        "No case of this run had a recovery, a reset or a kill, so there are no times." if found["strata"] else NO_CASE
+    )
 
 
 def _coverage(found: dict[str, Any], reason: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol.topology import HostSpec
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import Outcome
 from xenaer.campaign.coverage import sections, universe
@@ -57,10 +58,17 @@ def _complete(folder: RunFolder) -> bool:
         return False
 
 
+def shared_host(campaign: Campaign | None) -> HostSpec | None:
+    """The host that all cases have in common: scenarios have one each."""
+    if campaign is None or (campaign.form.explore is not None and campaign.form.explore.scenarios is not None):
+        return None
+    return campaign.host
+
+
 def gather(subject: Subject) -> Data:
     """Read the results once. Raises RunFolderError."""
     folder, campaign = subject.folder, subject.campaign
-    scenarios = campaign is not None and campaign.form.explore is not None and campaign.form.explore.scenarios is not None
+    host = shared_host(campaign)
     columns = Columns(campaign) if campaign is not None else None
     counts, texts = Counts(columns), Texts()
     with explained(folder.path / RESULTS):
@@ -77,14 +85,13 @@ def gather(subject: Subject) -> Data:
             "coverage": _coverage(subject),
             "failing": cases.failing(folder, campaign),
         }
-        found["cases"], found["no_room"] = cases.diagrams(folder, campaign, texts)
+        found["cases"], found["no_room"] = cases.diagrams(folder, campaign, host, texts)
     sources = [item["source"] for item in found["blast"]]
-    drawn = campaign is not None and not scenarios
-    found["host"] = picture.tree(campaign.host, sources) if drawn and campaign is not None else None
-    found["remarks"] = picture.remarks(campaign.host) if drawn and campaign is not None else []
+    found["host"] = picture.tree(host, sources) if host is not None else None
+    found["remarks"] = picture.remarks(host) if host is not None else []
     found |= {"kinds": KINDS, "texts": texts.every}
     found["about"] = _about(subject, counts)
-    found["empty"] = empty(found, subject.reason, scenarios)
+    found["empty"] = empty(found, subject.reason, host is None)
     return found
 
 
@@ -101,12 +108,18 @@ def _about(subject: Subject, counts: Counts) -> Data:
         "versions": options.versions,
         "run": Path(subject.folder.path).name,
         "host": campaign.host.name if campaign is not None else "",
-        "profile": campaign.host.profile if campaign is not None else "",
+        "profile": _profile(campaign) if campaign is not None else "",
         "complete": subject.complete,
         "cases": counts.cases,
         "failing": failing,
         "reason": subject.reason,
     }
+
+
+def _profile(campaign: Campaign) -> str:
+    """Of all cases; a campaign may choose another one than its host, or one for each case."""
+    given = campaign.form.profile or campaign.host.profile
+    return f"by axis {given[1:]}" if str(given).startswith("$") else str(given)
 
 
 def _strata(counts: Counts) -> list[Data]:
@@ -135,9 +148,9 @@ def _matrix(counts: Counts, columns: Columns | None) -> Data:
     every = columns.every
     used = [number for number, column in enumerate(every) if _tells_something(column, every[:number])]
     pairs = {}
-    for (one, other), cells in counts.cells.items():
+    for (one, other), cells in counts.cells():
         if one in used and other in used:
-            pairs[f"{used.index(one)},{used.index(other)}"] = [[*key, count] for key, count in sorted(cells.items())]
+            pairs[f"{used.index(one)},{used.index(other)}"] = cells
     axes = [{"name": every[number].name, "labels": every[number].labels} for number in used]
     return {"axes": axes, "pairs": pairs, "dropped": columns.dropped}
 

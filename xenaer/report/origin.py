@@ -19,18 +19,23 @@ FIELDS = {
     "touch": ("device",),
     "gone": ("device", "how"),
 }
+DEVICES = ("device", "devices")
 REMEMBERED = 100_000
 Origin = tuple[str, str]  # devices, errors
 NOWHERE: Origin = ("", "")
 
 
 class Origins:
-    """The origins of the cases of one campaign. ``axes`` are those that decide."""
+    """The origins of the cases of one campaign. ``axes`` are those that decide, ``several`` whether source and error
+    follow from more than one of them: else they are an axis under another name, or always the same."""
 
     def __init__(self, campaign: Campaign) -> None:
         self._host = campaign.host
         self._parts = list(_parts(campaign))
         self.axes = sorted(mentioned(self._parts, campaign.axes) & {*campaign.axes})
+        decide = (_only(self._parts, DEVICES, keep=True), _only(self._parts, DEVICES, keep=False))
+        several = [len(mentioned(parts, campaign.axes) & {*campaign.axes}) > 1 for parts in decide]
+        self.several = several[0], several[1]
         self._known: dict[tuple[Any, ...], Origin] = {}
 
     def of(self, values: Mapping[str, Any]) -> Origin:
@@ -70,6 +75,17 @@ def _parts(campaign: Campaign) -> Iterator[Any]:
             given = step[action]
             kept = {key: given[key] for key in FIELDS[action] if key in given} if isinstance(given, dict) else given
             yield {action: kept}
+
+
+def _only(parts: Any, names: tuple[str, ...], *, keep: bool) -> Any:
+    """The same without the fields that are called (keep: not called) like that; what an axis decides whole stays."""
+    if not isinstance(parts, list):
+        return parts
+    found: list[Any] = []
+    for step in parts:
+        for form in step.values() if isinstance(step, dict) else (step,):
+            found += [value for key, value in form.items() if (key in names) is keep] if isinstance(form, dict) else [form]
+    return found
 
 
 def _devices(form: Any, host: HostSpec) -> Iterator[str]:

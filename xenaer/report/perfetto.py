@@ -1,8 +1,8 @@
 """A case as Chrome trace JSON, which ui.perfetto.dev and chrome://tracing open: a process per party, a thread per task.
 
-What lasts is a pair of ``B`` and ``E``, questions and answers are flows (``s``, ``f``), every other record and every log
-line is an instant (``i``). Times are microseconds since the beginning of the case; events are in the order of time, and
-at one time ends come before begins, the inner end before the outer one.
+What lasts is a pair of ``B`` and ``E``, questions and answers are flows (``s``, ``f``), every other record and every
+log line is an instant (``i``). Times are microseconds since the beginning of the case; events are in the order of time,
+and at one time ends come before begins, the inner end before the outer one.
 """
 
 from __future__ import annotations

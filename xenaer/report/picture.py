@@ -40,10 +40,11 @@ def _shown(host: HostSpec, wanted: set[str]) -> list[FunctionSpec]:
         return host.functions
     parents = {f.bdf: f.parent for f in host.functions}
     keep: set[str] = set()
-    for bdf in sorted(wanted):
-        while bdf in parents and bdf not in keep:
-            keep.add(bdf)
-            bdf = parents[bdf]
+    for bdf in wanted:
+        each = bdf
+        while each in parents and each not in keep:
+            keep.add(each)
+            each = parents[each]
     return [f for f in host.functions if f.bdf in keep][:NODES_MAX]
 
 

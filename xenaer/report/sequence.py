@@ -1,8 +1,8 @@
 """A case as a sequence diagram: lanes, rows in the order of the journal, and stretches of time to look at.
 
-A row is [ns since the row before, lane, other lane or -1, kind, text]. What happens on the way from one lane to another is an
-arrow; the rest happens on its lane. Log lines (kind ``log``) have their level in place of the other lane. Texts are
-numbers in a list that all cases of a page share, since journals say the same things again and again.
+A row is [ns since the row before, lane, other lane or -1, kind, text]. What happens on the way from one lane to another
+is an arrow; the rest happens on its lane. Log lines (kind ``log``) have their level in place of the other lane. Texts
+are numbers in a list that all cases of a page share, since journals say the same things again and again.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ def said(record: Raw) -> str:
 def _error(seq: Diagram, record: Raw) -> Place:
     given = fields(record)
     severity = severity_word(given.get("severity", ""))
-    text = f"{severity}: {error_names(severity, given.get('status', ''))}"
-    return seq.lane(HARDWARE), seq.lane(CORE), "error", f"{short(record[4])} {text}"
+    text = f"{severity} {error_names(severity, given.get('status', ''))} {short(record[4])}".replace("  ", " ")
+    return seq.lane(HARDWARE), seq.lane(CORE), "error", text
 
 
 def _inject(seq: Diagram, record: Raw) -> Place:
@@ -174,7 +174,7 @@ def _inject(seq: Diagram, record: Raw) -> Place:
 
 
 def _irq(seq: Diagram, record: Raw) -> Place:
-    return seq.lane(HARDWARE), seq.lane(CORE), "call", f"interrupt of {short(record[4])}"
+    return seq.lane(HARDWARE), seq.lane(CORE), "call", f"irq {short(record[4])}"
 
 
 def _ask(seq: Diagram, record: Raw) -> Place:

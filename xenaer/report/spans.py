@@ -159,7 +159,7 @@ class Spans:
     def reset(self, record: Raw) -> None:
         """A function, or what is below a port, was reset."""
         now, party, task, _, bdf = record[:5]
-        begin = self._resetting.pop((party, task), now)
+        begin: int = self._resetting.pop((party, task), now)
         given = fields(record)
         name = f"{given.get('method', 'bus')} reset of {bdf}"
         self.spans.append(Span((party, f"resets of {bdf}"), RESET, name, begin, now, given))

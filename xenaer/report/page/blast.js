@@ -52,7 +52,7 @@ const inOrder = (counts) => Object.fromEntries(data.guest_outcomes.filter((name)
   [name, counts[name]]));
 
 function guestTable(found) {
-  return h("div", { class: "scroll" }, Object.entries(found.guests).map(([guest, counts]) => h("div", {}, h("h3", {}, guest),
+  return h("div", { class: "scroll guests" }, Object.entries(found.guests).map(([guest, counts]) => h("div", {}, h("h3", {}, guest),
     rates(inOrder(counts), found.cases))));
 }
 

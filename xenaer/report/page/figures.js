@@ -87,7 +87,7 @@ function histograms(phases, width) {
   const edge = (bin) => 10 ** (bin / data.per_decade);
   const bins = phases.flatMap((each) => each.bins.map(([bin]) => bin));
   const first = Math.floor(Math.min(...bins) / data.per_decade), last = Math.ceil((Math.max(...bins) + 1) / data.per_decade);
-  const left = 112, right = 16, tall = 58, span = width - left - right;
+  const left = 112, right = 30, tall = 70, span = width - left - right;
   const x = (us) => left + span * (Math.log10(Math.max(us, 1)) - first) / (last - first);
   const step = Math.max(1, Math.ceil((last - first) * 64 / span));
   const svg = v("svg", { width, height: phases.length * tall + 30, role: "img", "aria-label": "durations per phase" });
@@ -109,13 +109,11 @@ function histograms(phases, width) {
     }
     for (const name of ["p50", "p95", "p99", "max"]) {
       const at = x(phase[name] * 1000);
-      svg.append(v("line", { class: "mark", x1: at, x2: at, y1: floor - 40, y2: floor + 3 },
+      svg.append(v("line", { class: "mark", x1: at, x2: at, y1: floor - 38, y2: floor + 3 },
         v("title", {}, `${name} ${duration(phase[name] * 1000)}`)));
     }
     const words = ["p50", "p95", "p99", "max"].map((name) => `${name} ${duration(phase[name] * 1000)}`).join(" · ");
-    const middle = x(phase.p50 * 1000) > left + span / 2;
-    svg.append(v("text", { class: "small halo", x: middle ? left + 4 : width - right, y: floor - 42 + 6,
-      "text-anchor": middle ? "start" : "end" }, words));
+    svg.append(v("text", { class: "small", x: left, y: floor - 46 }, words));
   });
   return svg;
 }

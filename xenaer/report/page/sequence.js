@@ -1,5 +1,5 @@
 // Cases one by one: the failing ones as a list, and what happened in a case as a sequence diagram beside its log lines.
-const LANE = 138, LEFT = 92, LOG = 760, HEAD = 26;
+const LANE = 122, LEFT = 92, HEAD = 26;
 const LEVEL_WORDS = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
 let openCase = () => {};
 
@@ -64,15 +64,20 @@ function decoded(each) {
 }
 
 function diagram(each) {
-  const rows = decoded(each), view = { rows, lanes: each.lanes, range: null, scale: false, zoom: 1, log: true };
-  const inner = v("svg"), header = v("svg", { height: HEAD }), box = h("div", { class: "diagram", tabindex: 0, role: "region",
-    "aria-label": "Sequence diagram; plus and minus zoom" }, h("div", { class: "lanes" }, header), inner);
-  const redraw = () => paint(view, box, inner);
+  const rows = decoded(each);
+  const view = { rows, lanes: each.lanes, range: null, scale: false, zoom: 1, log: window.innerWidth > 700 };
+  const inner = v("svg"), log = v("svg", { class: "logs" }), header = v("svg", { height: HEAD });
+  const logHeader = h("div", { class: "logs" }, "log lines");
+  const box = h("div", { class: "diagram", tabindex: 0, role: "region", "aria-label": "Sequence diagram; plus and minus zoom" },
+    h("div", { class: "lanes" }, header, logHeader), h("div", { class: "panes" }, inner, log));
+  const redraw = () => paint(view, box, inner, log);
   const resize = (anchor) => {
     const at = anchor ? (box.scrollTop + box.clientHeight / 2) / (view.height || 1) : 0;
     measure(view);
     inner.setAttribute("height", view.height);
     inner.setAttribute("width", view.width);
+    log.setAttribute("height", view.height);
+    box.classList.toggle("nolog", !view.log);
     paintHeader(view, header);
     box.scrollTop = anchor ? at * view.height - box.clientHeight / 2 : 0;
     redraw();
@@ -120,14 +125,13 @@ function measure(view) {
   for (const row of view.shown) {
     const passed = row.t - before;
     if (view.scale) y = 14 + (row.t - first) / Math.max(1, last - first) * 640 * view.zoom;
-    else y += (row.kind === "log" || row.kind === "dim" ? 13 : 17) * view.zoom + (passed > 1000 ? 5 * Math.log10(passed / 1000) : 0);
+    else y += (row.kind === "log" || row.kind === "dim" ? 13 : 20) * view.zoom + (passed > 1000 ? 5 * Math.log10(passed / 1000) : 0);
     row.y = y;
     row.passed = passed;
     before = row.t;
   }
   view.height = Math.min(y + 40, 8e6);
-  view.logAt = LEFT + view.lanes.length * LANE + 10;
-  view.width = view.log ? view.logAt + LOG : view.logAt;
+  view.width = LEFT + view.lanes.length * LANE + 10;
 }
 
 const laneX = (lane) => LEFT + lane * LANE + LANE / 2;
@@ -135,19 +139,18 @@ const laneX = (lane) => LEFT + lane * LANE + LANE / 2;
 function paintHeader(view, header) {
   header.setAttribute("width", view.width);
   header.replaceChildren(v("text", { class: "dim small", x: 6, y: 17 }, "time"), ...view.lanes.map((name, index) =>
-    v("text", { x: laneX(index), y: 17, "text-anchor": "middle" }, short(name, 20))),
-  ...(view.log ? [v("text", { class: "dim", x: view.logAt, y: 17 }, "log lines")] : []));
+    v("text", { x: laneX(index), y: 17, "text-anchor": "middle" }, short(name, 19))));
 }
 
-function paint(view, box, inner) {
+function paint(view, box, inner, log) {
   const top = box.scrollTop - 60, bottom = top + (box.clientHeight || 600) + 120;
-  const found = [];
+  const found = [], lines = [];
   view.lanes.forEach((_, index) => found.push(v("line", { class: "lane", x1: laneX(index), x2: laneX(index), y1: Math.max(0, top),
     y2: Math.min(view.height, bottom) })));
   const free = new Map();  // lane or column -> first y that is not taken by a text
   const fits = (key, y) => {
     if (y < (free.get(key) ?? -1e9)) return false;
-    free.set(key, y + 11);
+    free.set(key, y + 11.5);
     return true;
   };
   const { shown } = view;
@@ -165,9 +168,15 @@ function paint(view, box, inner) {
       found.push(v("text", { class: "dim small", x: LEFT - 10, y: row.y + 3, "text-anchor": "end" }, clock(row.t)));
     }
     if (row.passed > 1e6 && !view.scale) found.push(gap(row));
-    found.push(...(row.kind === "log" ? logLine(view, row, fits) : happening(row, fits)));
+    if (row.kind === "log") {
+      found.push(v("circle", { class: "row-log", cx: laneX(row.lane), cy: row.y, r: 1.8, fill: "var(--dim)" }));
+      if (fits("log", row.y)) lines.push(logLine(view, row));
+    } else {
+      found.push(...happening(row, fits));
+    }
   }
   inner.replaceChildren(...found);
+  log.replaceChildren(...lines);
 }
 
 const clock = (ns) => ns < 1e9 ? `${(ns / 1e6).toFixed(3)} ms` : `${(ns / 1e9).toFixed(4)} s`;
@@ -177,14 +186,11 @@ function gap(row) {
     `+${duration(row.passed / 1000)}`);
 }
 
-function logLine(view, row, fits) {
-  const x = laneX(row.lane), dot = v("circle", { class: "row-log", cx: x, cy: row.y, r: 1.8, fill: "var(--dim)" });
-  if (!fits("log", row.y)) return [dot];
+function logLine(view, row) {
   const party = view.lanes[row.lane];
-  const line = v("text", { class: `log ${row.other <= 3 ? "err" : ""}`, x: view.logAt, y: row.y + 3.5 },
-    v("tspan", { class: "dim" }, `${party.slice(0, 16)}: `), row.text);
-  line.append(v("title", {}, `${LEVEL_WORDS[row.other] || row.other}, ${party}, ${clock(row.t)}: ${row.text}`));
-  return [dot, line];
+  return v("text", { class: `log ${row.other <= 3 ? "err" : ""}`, x: 8, y: row.y + 3.5 },
+    v("title", {}, `${LEVEL_WORDS[row.other] || row.other}, ${party}, ${clock(row.t)}: ${row.text}`),
+    v("tspan", { class: "dim" }, `${party}: `), row.text);
 }
 
 function happening(row, fits) {
@@ -193,8 +199,8 @@ function happening(row, fits) {
   if (row.other < 0 || row.other === row.lane) {
     found.push(v("circle", { class: style, cx: from, cy: row.y, r: row.kind === "dim" ? 2.2 : 4, fill: "var(--page)",
       "stroke-width": 1.6 }));
-    if (fits(row.lane, row.y)) {
-      found.push(v("text", { class: `${style} halo`, x: from + 8, y: row.y + 4 }, short(row.text, row.kind === "dim" ? 34 : 58),
+    if (fits(row.lane, row.y + 4)) {
+      found.push(v("text", { class: `${style} halo`, x: from + 8, y: row.y + 4 }, short(row.text, row.kind === "dim" ? 30 : 58),
         title));
     }
     return found;
@@ -202,9 +208,9 @@ function happening(row, fits) {
   const to = laneX(row.other), way = Math.sign(to - from);
   found.push(v("path", { class: style, d: `M${from} ${row.y}H${to}m${-way * 7} -4l${way * 7} 4l${-way * 7} 4` }));
   const lanes = Math.abs(row.other - row.lane), start = Math.min(row.lane, row.other);
-  if (fits(start, row.y) || fits(row.lane, row.y)) {
-    found.push(v("text", { class: `${style} halo`, x: (from + to) / 2, y: row.y - 3.5, "text-anchor": "middle" },
-      short(row.text, 21 * lanes), title));
+  if (fits(start, row.y - 5)) {
+    found.push(v("text", { class: `${style} halo`, x: (from + to) / 2, y: row.y - 5, "text-anchor": "middle" },
+      short(row.text, 19 * lanes), title));
   }
   return found;
 }
