@@ -172,8 +172,9 @@ def _explained() -> Iterator[None]:
     from xenaer.campaign.dispatch import ExecutorError  # noqa: PLC0415
     from xenaer.campaign.machine import SetupError  # noqa: PLC0415
     from xenaer.campaign.run_folder import RunFolderError  # noqa: PLC0415
+    from xenaer.campaign.smallest import NoCaseError  # noqa: PLC0415
 
     try:
         yield
-    except (RunFolderError, ExecutorError, SetupError, LookupError) as error:
+    except (RunFolderError, ExecutorError, SetupError, NoCaseError) as error:
         raise StopError(str(error.args[0])) from error

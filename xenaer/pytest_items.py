@@ -22,7 +22,7 @@ from xenaer.campaign.explorations import Exploration, make_exploration
 from xenaer.campaign.file import load_campaign
 from xenaer.campaign.form import SizeForm
 from xenaer.campaign.play_processes import entries_of
-from xenaer.campaign.smallest import smallest
+from xenaer.campaign.smallest import NoCaseError, smallest
 from xenaer.campaign.statistics import Tallies, figures
 from xenaer.testing import story_text
 from xenaer.yaml_lines import InputError, closest
@@ -107,7 +107,7 @@ class Loaded:
         path = folder / f"{result.case_id}.yaml"
         try:
             smallest(self.campaign, self.builder.build(result.number, recipe), result, path, tries=SHRINK_TRIES)
-        except LookupError as error:
+        except NoCaseError as error:
             yield str(error.args[0])
             return
         yield "the smallest case that fails like this one:"

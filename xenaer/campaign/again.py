@@ -17,7 +17,7 @@ from xenaer.campaign.form import SCENARIO
 from xenaer.campaign.rows import Row, to_result
 from xenaer.campaign.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
-from xenaer.campaign.smallest import Shrunk, smallest
+from xenaer.campaign.smallest import NoCaseError, Shrunk, smallest
 from xenaer.journal import Entry, entry, line, text_line
 
 SIMULATED = "simulated"
@@ -63,18 +63,18 @@ class Replayed:
 
 
 def find_case(folder: RunFolder, name: str) -> Row:
-    """The case whose id begins with ``name``. Raises LookupError, RunFolderError."""
+    """The case whose id begins with ``name``. Raises NoCaseError, RunFolderError."""
     found = list(folder.store.rows("substr(case_id, 1, ?) = ?", [len(name), name], 2))
     if len(found) == 1:
         return found[0]
     if found:
-        raise LookupError(f"{name!r} is the beginning of several case ids, {found[0].case_id} and {found[1].case_id}")
+        raise NoCaseError(f"{name!r} is the beginning of several case ids, {found[0].case_id} and {found[1].case_id}")
     some = ", ".join(row.case_id for row in folder.store.rows("good = 0", [], 5)) or "none failed"
-    raise LookupError(f"no case {name!r} in {folder.path}; failed ones are: {some}")
+    raise NoCaseError(f"no case {name!r} in {folder.path}; failed ones are: {some}")
 
 
 def replay(path: Path, name: str) -> Replayed:
-    """Play a case of the run in ``path`` again. Raises LookupError, RunFolderError, InputError."""
+    """Play a case of the run in ``path`` again. Raises NoCaseError, RunFolderError, InputError."""
     with RunFolder.read(path) as folder:
         row, options = find_case(folder, name), folder.options
     campaign, before = campaign_of(options), to_result(row)
@@ -89,14 +89,14 @@ def _recipe(row: Row) -> dict[str, Any]:
 
 
 def shrink_case(path: Path, name: str, output: Path | None) -> Shrunk:
-    """Write the smallest file that fails as a case does. Raises LookupError, RunFolderError, InputError, OSError."""
+    """Write the smallest file that fails as a case does. Raises NoCaseError, RunFolderError, InputError, OSError."""
     with RunFolder.read(path) as folder:
         row, campaign = find_case(folder, name), campaign_of(folder.options)
     before = to_result(row)
     if before.good:
-        raise LookupError(f"{before.case_id} did not fail: {before.outcome}")
+        raise NoCaseError(f"{before.case_id} did not fail: {before.outcome}")
     if SCENARIO in campaign.axes:
-        raise LookupError(f"{before.case_id} is a scenario of the library, which cannot be made smaller")
+        raise NoCaseError(f"{before.case_id} is a scenario of the library, which cannot be made smaller")
     target = output or Path(f"{before.case_id}.yaml")
     case = Builder(campaign).build(row.number, _recipe(row))
     return smallest(campaign, case, before, target, folder.options.host_path)

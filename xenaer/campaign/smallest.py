@@ -22,6 +22,10 @@ from xenaer.yaml_lines import InputError
 SIMULATED = "simulated"
 
 
+class NoCaseError(LookupError):
+    """There is no such case, or none of which this can be said; the text says why."""
+
+
 @dataclass(slots=True)
 class Shrunk:
     """The smallest case, where it was written, and how many were tried."""
@@ -45,7 +49,7 @@ def smallest(
 ) -> Shrunk:
     """Write the smallest file that fails as ``case`` did to ``target``. ``host_option``: host file of the run.
 
-    Raises LookupError if the case alone does not fail like that, OSError.
+    Raises NoCaseError if the case alone does not fail like that, OSError.
     """
     order = (before.feedback or {}).get(ORDER, [])
     data = as_data(campaign, case, _host_text(campaign, host_option, target), order)
@@ -62,7 +66,7 @@ def smallest(
 
     try:
         if not fails(data):
-            raise LookupError(f"{before.case_id} does not fail in the same way when it is played alone")
+            raise NoCaseError(f"{before.case_id} does not fail in the same way when it is played alone")
         guests = [guest.name for guest in campaign.host.guests]
         devices = [f.name or f.bdf for f in campaign.host.functions if f.kind == "endpoint"]
         found, tried = shrink(data, fails, guests, devices, tries)

@@ -10,6 +10,7 @@ from protocol.bits import bits_of
 from protocol.topology import HostSpec
 from xenaer.campaign.axes import fill, mentioned
 from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.form import POINT
 from xenaer.campaign.script import ScriptError, resolve_bdf
 
 # Steps that make an error arise in a device, and their fields that say where and which.
@@ -53,7 +54,7 @@ class Origins:
 
     def _find(self, values: Mapping[str, Any]) -> Origin:
         devices, errors = dict[str, None](), dict[str, None]()
-        for step in fill(self._parts, values):
+        for step in fill(self._parts, {POINT: None, **values}):  # a reference has no point
             for action, form in step.items() if isinstance(step, dict) else ():
                 if action in FIELDS:
                     devices.update(dict.fromkeys(_devices(form, self._host)))
