@@ -56,8 +56,21 @@ def interrupt(process: subprocess.Popen[str], path: Path, number: signal.Signals
     return process.returncode, out, errors, seen
 
 
+SLOW = """
+import time
+from domu_pcifront.drivers.xnic import XNic
+
+class Slow(XNic):
+    async def error_detected(self, state):
+        time.sleep(0.015)  # real time, so that there is a middle of the run on every machine
+        return await super().error_detected(state)
+"""
+
+
 def test_a_run_that_is_killed_and_interrupted_ends_like_any_other(tmp_path: Path) -> None:
-    path = campaign_file(tmp_path, MATRIX % MANY)
+    (tmp_path / "command_slow.py").write_text(SLOW)
+    driver = '    drivers: [{guest: left, device: nic0, driver: "command_slow:Slow"}]\n'
+    path = campaign_file(tmp_path, driver + MATRIX % MANY)
     whole = running.run(running.Request(path, jobs=2, runs=tmp_path / "whole"))
     latest = tmp_path / "xenaer-runs" / "latest"
     status, _, _, seen = interrupt(start(tmp_path, "run", "case.yaml", "--jobs", "1"), latest, signal.SIGKILL)
