@@ -19,7 +19,8 @@ def rig(profile: str) -> Rig:
 def during_a_reset_of_a(rig: Rig, uncor: int, cor: int = 0) -> Rig:
     """A has a fatal error; while its link is reset, B has one of its own."""
     rig.inject(A, MALF_TLP).settle(20)
-    assert rig.records("aer.root_reset_begin") and not rig.records("aer.root_reset")
+    assert rig.records("aer.root_reset_begin")
+    assert not rig.records("aer.root_reset")
     return rig.inject(B, uncor, cor).settle()
 
 
