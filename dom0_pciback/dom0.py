@@ -88,6 +88,7 @@ class Dom0:
         if profile.hardened:
             core.reset_guard = resets.by_sysfs
         self.aer = AerCore(core, host.kernel, self._recover)
+        hardened.look_again = self.aer.look_again
         if firmware is not None:
             firmware.notify = self.aer.ghes.notify
         self.sysfs = Sysfs(core, self.aer)

@@ -12,6 +12,7 @@ from dom0_pciback.aer.isr import aer_isr
 from dom0_pciback.aer.probe import aer_probe
 from dom0_pciback.aer.recovery import GENERATIONS, pcie_do_recovery
 from dom0_pciback.aer.stats import DEVICE_FILES, ROOT_FILES, device_file, root_file
+from dom0_pciback.aer.unheard import look_at_others
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.ownership import has_aer_service
@@ -64,6 +65,12 @@ class AerCore:
     def root_of(self, dev: PciDev) -> PciDev | None:
         """The root port above ``dev``, or its event collector (9.1), whether or not that has the service."""
         return dev.root if dev.root.kind == "root_port" else dev.rcec
+
+    def look_again(self, reset: tuple[PciDev, ...], bridge: PciDev, source: PciDev) -> None:
+        """Below ``bridge`` all was ``reset`` for ``source``: messages of others may have been swallowed (T26)."""
+        rpc = self.roots.get(bridge.root.sbdf)
+        if rpc is not None:
+            look_at_others(rpc, reset, source)
 
     async def do_recovery(self, dev: PciDev, state: ChannelState) -> int:
         """``pcie_do_recovery`` with the table of this generation; the final status (T14)."""

@@ -17,10 +17,11 @@ AER_ERROR_SOURCES_MAX = 128
 class AerRpc:
     """``struct aer_rpc``: what the service keeps per root port.
 
-    ``fifo`` holds (Root Error Status, Error Source Identification) of interrupts not yet handled.
+    ``fifo`` holds (Root Error Status, Error Source Identification) of interrupts not yet handled, ``unheard``
+    functions whose message a reset may have swallowed.
     """
 
-    __slots__ = ("core", "fifo", "irq", "queue", "reporting", "root")
+    __slots__ = ("core", "fifo", "irq", "queue", "reporting", "root", "unheard")
 
     def __init__(self, core: PciCore, root: PciDev, irq: int, reporting: Reporting) -> None:
         self.core = core
@@ -28,6 +29,7 @@ class AerRpc:
         self.irq = irq
         self.reporting = reporting
         self.fifo: deque[tuple[int, int]] = deque()
+        self.unheard: deque[PciDev] = deque()
         self.queue = WaitQueue(core.kernel, f"errors of {root.name}")
 
 

@@ -9,6 +9,7 @@ from dom0_pciback.aer.info import ErrorRecord, aer_get_device_error_info, aer_ra
 from dom0_pciback.aer.irq import AerRpc
 from dom0_pciback.aer.log import aer_print_error, aer_print_not_found, aer_print_source
 from dom0_pciback.aer.source import find_source_device
+from dom0_pciback.aer.unheard import next_unheard
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from protocol.ers import ChannelState, Severity
@@ -34,7 +35,10 @@ async def aer_isr(rpc: AerRpc, recover: Recover) -> None:
         while rpc.fifo:
             status, source = rpc.fifo.popleft()
             await aer_isr_one_error(rpc, status, source, recover)
-        await rpc.queue.wait()
+        if record := next_unheard(rpc):
+            await aer_isr_one_error_type(rpc, record, recover)
+        else:
+            await rpc.queue.wait()
 
 
 async def aer_isr_one_error(rpc: AerRpc, status: int, source: int, recover: Recover) -> None:

@@ -7,7 +7,7 @@ phase by phase; whoever fails is killed, whatever is reset is restored and check
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from dom0_pciback.aer.names import UNCOR_NAMES
@@ -88,6 +88,7 @@ class HardenedRecovery:
         self.pciback = pciback
         self.callbacks = callbacks
         self.resets = resets
+        self.look_again: Callable[[tuple[PciDev, ...], PciDev, PciDev], None] = lambda reset, bridge, source: None
         self._covered: set[PciDev] = set()  # the message of their last error is still queued, the error is dealt with
 
     async def recover(self, dev: PciDev, state: ChannelState, reset: ResetSubordinates = aer_root_reset) -> int:
@@ -292,7 +293,10 @@ class HardenedRecovery:
     async def _bus_reset(self, this: Round) -> bool:
         """``aer_root_reset`` or its like, once more if it fails (errata 9.2 no. 14)."""
         for _ in range(2):
-            if await this.reset(self.core, this.bridge) == _RECOVERED:
+            done = await this.reset(self.core, this.bridge) == _RECOVERED
+            if this.reset is aer_root_reset:
+                self.look_again(devices_below(this.bridge), this.bridge, this.source)
+            if done:
                 return True
         self.core.printk(WARNING, this.bridge, "AER: subordinate device reset failed")
         return False
