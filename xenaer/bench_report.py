@@ -1,4 +1,4 @@
-"""How long the report of a million cases takes, for ``xenaer bench``: rows that are made up, in a real run directory."""
+"""How long the report of a million cases takes, for ``xenaer bench``: made-up rows in a real run directory."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def empty(found: dict[str, Any], reason: str, scenarios: bool) -> dict[str, str]
         "matrix": _matrix(found, reason),
         "blast": _blast(found, reason, scenarios),
         "times": "" if any(entry["phases"] for entry in found["times"]) else _times(found),
-        "coverage": "" if found["coverage"]["sections"] else _coverage(found, reason),
+        "coverage": _coverage(found, reason),
         "failing": "" if found["failing"] else _failing(found),
         "cases": "" if found["cases"] else _cases(found),
     }
@@ -57,6 +57,10 @@ def _times(found: dict[str, Any]) -> str:
 
 
 def _coverage(found: dict[str, Any], reason: str) -> str:
+    if not found["strata"]:
+        return NO_CASE
+    if found["coverage"]["sections"]:
+        return ""
     count = len(found["coverage"]["reached"])
     return _without_campaign(f"it is not known what can be reached; {count} points were", reason)
 

@@ -85,7 +85,9 @@ def _only(parts: Any, names: tuple[str, ...], *, keep: bool) -> Any:
     found: list[Any] = []
     for step in parts:
         for form in step.values() if isinstance(step, dict) else (step,):
-            found += [value for key, value in form.items() if (key in names) is keep] if isinstance(form, dict) else [form]
+            found += (
+                [value for key, value in form.items() if (key in names) is keep] if isinstance(form, dict) else [form]
+            )
     return found
 
 

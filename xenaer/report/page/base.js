@@ -71,9 +71,11 @@ function duration(us) {
 }
 
 // A section that has nothing to show says so.
+const PLACES = { strata: "outcomes", failing: "cases" };
+
 function missing(section) {
   if (!data.empty[section]) return false;
-  body(section === "strata" ? "outcomes" : section).append(h("p", { class: "empty" }, data.empty[section]));
+  body(PLACES[section] || section).append(h("p", { class: "empty" }, data.empty[section]));
   return true;
 }
 

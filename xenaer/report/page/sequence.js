@@ -4,9 +4,8 @@ const LEVEL_WORDS = ["emerg", "alert", "crit", "err", "warn", "notice", "info", 
 let openCase = () => {};
 
 function showCases() {
-  missing("failing");
-  const nothing = missing("cases");
-  if (nothing && !data.failing.length) return;
+  if (data.strata.length) missing("failing");
+  if (missing("cases") && !data.failing.length) return;
   const drawn = new Map(data.cases.map((each) => [each.id, each]));
   const every = [...data.failing, ...data.cases.filter((each) => each.good || !data.failing.some((one) => one.id === each.id))];
   const list = h("div", { class: "list", role: "group", "aria-label": "Cases" }), place = h("div");
