@@ -27,7 +27,6 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pciback.answer": ("phase", "answer", "situation"),
     "pciback.kill": (),
     # hardened recovery
-    "recovery.group": ("owner", "functions"),
     "recovery.restore": (),
     "recovery.check": ("clean", "text"),
     "recovery.outcome": ("outcome",),

@@ -148,3 +148,8 @@ def test_or_from_a_configuration_image() -> None:
     image[0x108:0x10C], image[0x114:0x118] = b"\x10\0\0\0", b"\x40\0\0\0"
     host = three_guests()
     assert masks_of(replace(host.functions[1], config=image.hex()), host) == (0x40, 0x10)
+
+
+def test_nobody_can_process_the_error_of_what_is_gone() -> None:
+    assert Written().inject(A).verdict().outcome == "lost"
+    assert Written().inject(A).dom0("hw.gone", A, "dead").verdict().outcome != "lost"

@@ -176,3 +176,10 @@ def test_whoever_had_the_function_when_it_had_its_error_is_no_neighbour() -> Non
     verdict = w.verdict()
     assert verdict.outcome == "guest-killed-required"
     assert verdict.guests["g1"] == "killed-required"
+
+
+def test_a_reset_that_the_operator_writes_to_sysfs_hurts_no_neighbour() -> None:
+    w = Written().inject(A).begin(A).talk(A).end(A).reset(C, task="ctl of hypervisor")
+    w.dom0("sysfs.store", f"/sys/bus/pci/devices/{C}/reset", "1", 0)
+    assert w.verdict().guests["g3"] == "untouched"
+    assert w.verdict(fails("g3", C)).guests["g3"] == "recovered-but-dead"

@@ -140,7 +140,6 @@ LABEL_ROWS: tuple[tuple[str, Callable[[HostSpec], bool]], ...] = (
     ("bench.", lambda host: False),
     ("party.lost", lambda host: False),  # processes only
     ("party.end", lambda host: False),  # with the system, not with a case
-    ("recovery.group", lambda host: False),  # in the vocabulary, written by nobody
     ("kernel.oops", lambda host: host.profile == "linux"),
     ("kill.refused", lambda host: False),  # no device belongs to domain 0
     ("uevent.nvme", lambda host: any(f.dom0_driver == "nvme" for f in host.functions)),

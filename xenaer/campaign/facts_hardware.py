@@ -21,6 +21,7 @@ from xenaer.campaign.facts import Facts
 MULTIPLE = AER_ROOT_MULTI_COR_RCV | AER_ROOT_MULTI_UNCOR_RCV
 CORRECTABLE = "CORRECTABLE"
 SEVERITIES = {word: word for word in (CORRECTABLE, "NONFATAL", "FATAL")}  # what else a record says is damage
+DEAD = "dead"
 PERM_FAILURE = "PERM_FAILURE"
 PART_OF_RECOVERY = "recovery of "  # tasks of groups, in hardened
 
@@ -85,10 +86,25 @@ def _mask(facts: Facts, party: str, r: Any) -> None:
 
 
 def _struck(facts: Facts, party: str, r: Any) -> None:
-    """A fault of the function itself: gone, back, a reset that will fail, the slot emptied."""
+    """A fault of the function itself: gone, back, a reset that will fail, the slot emptied.
+
+    What is gone reads all ones: nobody can process its errors any more.
+    """
     does = r[2].removeprefix("hw.")
     facts.struck[r[3]] = does
     facts.strikes_now(does)
+    if does == "gone":
+        for bdf in (r[3],) if r[4] == DEAD else facts.ground.mates.get(r[3], (r[3],)):
+            settle(facts, bdf, -1, -1)
+
+
+def _stored(facts: Facts, party: str, r: Any) -> None:
+    """Whoever writes to ``reset`` in sysfs strikes the function; its guest's driver is not told."""
+    directory, _, name = str(r[3]).rpartition("/")
+    if name == "reset":
+        bdf = directory.rpartition("/")[2]
+        facts.struck[bdf] = "sysfs reset"
+        facts.operated.add(bdf)
 
 
 def _message(facts: Facts, party: str, r: Any) -> None:
@@ -204,6 +220,7 @@ READERS: Mapping[str, Callable[[Facts, str, Any], None]] = {
     "hw.back": _struck,
     "hw.reset_fault": _struck,
     "hw.hotplug": _struck,
+    "sysfs.store": _stored,
     "fault.message": _message,
     "hw.touch": _touch,
     "hw.dpc_trigger": _port_told,
