@@ -16,7 +16,7 @@ def render(data: dict[str, Any]) -> str:
     """The HTML file."""
     script = "\n".join(_read(f"{name}.js") for name in SCRIPTS)
     parts = {
-        "title": html.escape(f"{data['about']['name']} : xenaer"),
+        "title": html.escape(f"{data['about']['name']}: xenaer"),
         "style": _read("page.css"),
         "data": as_script(data),
         "script": f'"use strict";\n(() => {{\n{script}}})();\n',

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from xenaer.journal import LEVELS
-from xenaer.report.spans import ANSWER, CALL, HANDLERS, Flow, Raw, Span, Spans, Track, fields
+from xenaer.report.spans import ANSWER, CALL, HANDLERS, QUESTION, Flow, Raw, Span, Spans, Track, fields
 
 Event = dict[str, Any]
 US = 1000  # ns
@@ -80,6 +80,7 @@ class _Tracks:
 
 Sortable = tuple[tuple[int, int, int], Event]  # (ns, rank, tie)
 ENDS, BEGINS, REST = range(3)
+HOLDERS = (QUESTION, CALL)
 
 
 def _instants(records: Iterable[Raw], tracks: _Tracks) -> Iterator[Sortable]:
@@ -126,9 +127,9 @@ def _spans(spans: Iterable[Span], last: int, tracks: _Tracks) -> Iterator[Sortab
 
 
 def _nested(spans: list[Span], last: int) -> list[tuple[int, int, Span]]:
-    """Outer ones first. A call that takes no time gets a nanosecond, so that its flows have something to hold on to."""
+    """Outer ones first. Questions and calls that take no time get a nanosecond, for flows to hold on to."""
     ends = [(span.begin, last if span.end is None else span.end, span) for span in spans]
-    wide = [(begin, max(end, begin + (span.kind == CALL)), span) for begin, end, span in ends]
+    wide = [(begin, max(end, begin + (span.kind in HOLDERS)), span) for begin, end, span in ends]
     return sorted(wide, key=lambda item: (item[0], -item[1]))
 
 

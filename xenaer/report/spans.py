@@ -146,7 +146,7 @@ class Spans:
             self._close(("call", *track), now)
         if track in self._called:
             flow = self._called[track][1]
-            flow.begin = now
+            flow.begin = now if span is None else max(span.begin, now - 1)  # still inside the call
             self.flows.append(flow)
 
     # -- resets, kills, owners --------------------------------------------------------------------
