@@ -174,6 +174,7 @@ class Loop:
 
         self.add_reader(fd, changed)
         self._links[link] = None
+        link.look = lambda: link.connections.listen(monitor)
         self.first_looks.append(changed)  # a descriptor tells nothing before all that is there has been taken
         return fd
 
@@ -200,6 +201,7 @@ class ZmqLink:
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.closed = False
+        self.look: Callable[[], object] = lambda: None  # take in what the monitor has to tell
         self._paused = False
         self._introduced = not bound  # it is known which connection is the peer's
         self._met = False  # the peer has been there
@@ -235,7 +237,8 @@ class ZmqLink:
     def _keep(self, raw: bytes) -> bool:
         """Keep a message for a peer that has not come yet; one that is there and takes nothing is lost."""
         if self._met or len(self._backlog) >= BACKLOG_MAX:
-            self.lost("the peer takes no messages")
+            self.look()  # it may be gone, which the loop has not seen yet
+            self.lost("connection lost" if self.connections.lost else "the peer takes no messages")
             return False
         self._backlog.append(raw)
         return True

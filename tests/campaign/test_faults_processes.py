@@ -61,12 +61,12 @@ LASTING = f"""
     channel: {{guest: g1, does: torn, ms: 5, direction: out}}
     {ERROR}
     wait: {{for: {{label: recovery.outcome, subject: nic0}}}}
-    reset-fault: {{device: nic0, how: slow, ready_ms: 150}}
+    sysfs-reset: {{device: nic1}}
+    reset-fault: {{device: nic0, how: slow, ready_ms: 200}}
     {FATAL_ERROR}
     wait: {{for: {{label: recovery.outcome, subject: nic0}}}}
     {SETTLED}
     reset-fault: {{device: nic0, how: none}}
-    sysfs-reset: {{device: nic1}}
     storm: {{device: nic0, errors: [BadTLP], count: 5, rate_per_s: 50}}
     workload: {{guest: g1}}
     workload: {{guest: g2}}
@@ -104,19 +104,19 @@ KILLING = f"""
 
 @pytest.mark.parametrize("steps", [LASTING, KILLING], ids=["lasting", "killing"])
 def test_both_worlds_write_the_same_journal(steps: str) -> None:
+    """From the first step on: which of two guests is connected first is nobody's decision."""
     spec = host()
     simulated = Play(spec, steps, system=booted(spec), settle_ms=500)
-    assert simulated.good, simulated.texts
+    assert simulated.good, [result.line() for result in simulated.runner.results if not result.good]
     with running(spec) as view:
         real = Runner(view.system, script(spec, steps))
+        real.advance(200)
+        begin = len(real.entries)
         real.play()
         assert real.settle(500), [result.line() for result in real.results if not result.good]
-        view.system.ctl("hypervisor", "stop", [])
-        view.until(lambda: all_ended(view.run), "the end")
-        items = real.entries
-    simulated.system.close()
+        items = real.entries[begin:]
     assert [result.text for result in real.results] == simulated.texts
-    assert differences(simulated.runner.entries, items) == []
+    assert differences(simulated.entries, items) == []
 
 
 def test_a_hot_plugged_card_in_both_worlds() -> None:
@@ -132,11 +132,12 @@ def test_a_hot_plugged_card_in_both_worlds() -> None:
     simulated = Play(spec, steps, system=booted(spec), settle_ms=500)
     with running(spec) as view:
         real = Runner(view.system, script(spec, steps))
+        real.advance(200)
+        begin = len(real.entries)
         real.play()
         assert real.settle(300), [result.line() for result in real.results]
-        items = [item for item in real.entries if item["party"] == "dom0"]
-    expected = [item for item in simulated.runner.entries if item["party"] == "dom0"]
-    assert [text for text in differences(expected, items) if "xenwatch" not in text] == []
+        items = real.entries[begin:]
+    assert differences(simulated.entries, items) == []
 
 
 # -- points and processes ------------------------------------------------------------------------------
