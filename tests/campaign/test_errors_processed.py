@@ -153,3 +153,9 @@ def test_or_from_a_configuration_image() -> None:
 def test_nobody_can_process_the_error_of_what_is_gone() -> None:
     assert Written().inject(A).verdict().outcome == "lost"
     assert Written().inject(A).dom0("hw.gone", A, "dead").verdict().outcome != "lost"
+
+
+def test_what_was_reset_before_its_turn_needs_no_recovery() -> None:
+    w = Written().inject(A).dom0("aer.error", A, "NONFATAL", 1 << 15, [])
+    assert w.verdict().outcome == "lost"
+    assert w.reset(A).verdict().outcome != "lost"

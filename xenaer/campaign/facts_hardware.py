@@ -176,6 +176,7 @@ def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
     facts.last_reset[bdf] = facts.at, good
     if good:
         settle(facts, bdf, -1, -1)  # whether it was set before, or while nothing could be set, is not told
+        facts.unrecovered.pop(bdf, None)  # several are logged, then recovered one by one: by then it has no error
         facts.good_resets.setdefault(bdf, []).append(facts.at)
         facts.used[bdf] = False
     recovery = facts.recovery_of(bdf)
