@@ -50,7 +50,9 @@ CONF = Registers()
 VBUS = Vpci()
 for _sbdf in CARDS:
     VBUS.add(_sbdf)
-DEVS = tuple(SimpleNamespace(sbdf=sbdf, name=str(sbdf), prefix=f"pciback {sbdf}: ") for sbdf in CARDS)
+DEVS = tuple(
+    SimpleNamespace(sbdf=sbdf, name=str(sbdf), prefix=f"pciback {sbdf}: ", disconnected=False) for sbdf in CARDS
+)
 NOBODY = SimpleNamespace(name="0000:00:00.0", printk=lambda *args: None, trace=lambda *args: None)
 
 
