@@ -18,7 +18,7 @@ class AerRpc:
     """``struct aer_rpc``: what the service keeps per root port.
 
     ``fifo`` holds (Root Error Status, Error Source Identification) of interrupts not yet handled, ``unheard``
-    functions whose message a reset may have swallowed.
+    functions whose messages a reset may have swallowed, once for correctable errors and once (False) for others.
     """
 
     __slots__ = ("core", "fifo", "irq", "queue", "reporting", "root", "unheard")
@@ -29,7 +29,7 @@ class AerRpc:
         self.irq = irq
         self.reporting = reporting
         self.fifo: deque[tuple[int, int]] = deque()
-        self.unheard: deque[PciDev] = deque()
+        self.unheard: deque[tuple[PciDev, bool]] = deque()
         self.queue = WaitQueue(core.kernel, f"errors of {root.name}")
 
 

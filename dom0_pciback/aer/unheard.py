@@ -20,31 +20,32 @@ ALL_ONES = 0xFFFFFFFF
 
 
 def look_at_others(rpc: AerRpc, reset: tuple[PciDev, ...], source: PciDev) -> None:
-    """Everything below the root but what was ``reset``, and but the ``source``, which is being recovered."""
-    others = (dev for dev in (rpc.root, *rpc.root.below) if dev.aer and dev is not source)
-    rpc.unheard.extend(dev for dev in others if dev not in reset and dev not in rpc.unheard)
+    """Everything below the root but what was ``reset``; uncorrectable errors of the ``source`` are being recovered."""
+    others = (dev for dev in (rpc.root, *rpc.root.below) if dev.aer and dev not in reset)
+    looks = [(dev, correctable) for dev in others for correctable in (True, False) if correctable or dev is not source]
+    rpc.unheard.extend(look for look in looks if look not in rpc.unheard)
 
 
 def next_unheard(rpc: AerRpc) -> ErrorRecord | None:
     """The record of the next function that still shows an error; None if there is none."""
     while rpc.unheard:
-        dev = rpc.unheard.popleft()
-        severity = shown(rpc.core, dev) if rpc.core.devices.get(dev.sbdf) is dev else None
+        dev, correctable = rpc.unheard.popleft()
+        severity = shown(rpc.core, dev, correctable) if rpc.core.devices.get(dev.sbdf) is dev else None
         if severity is not None:
             return ErrorRecord(dev.rid, severity, False, rpc.reporting)
     return None
 
 
-def shown(core: PciCore, dev: PciDev) -> Severity | None:
-    """The worst severity that the function has reported and that nobody has cleared."""
+def shown(core: PciCore, dev: PciDev, correctable: bool) -> Severity | None:
+    """What the function has reported of one kind, and nobody has cleared; the worst."""
     if not core.read(dev, dev.exp + EXP.DEVCTL, 2) & EXP_DEVCTL_AER_FLAGS:
         return None
+    if correctable:
+        return Severity.CORRECTABLE if _unmasked(core, dev, AER.COR_STATUS, AER.COR_MASK) else None
     uncor = _unmasked(core, dev, AER.UNCOR_STATUS, AER.UNCOR_MASK)
     if uncor & core.read(dev, dev.aer + AER.UNCOR_SEVER, 4):
         return Severity.FATAL
-    if uncor and not _only_advisory(core, dev):
-        return Severity.NONFATAL
-    return Severity.CORRECTABLE if _unmasked(core, dev, AER.COR_STATUS, AER.COR_MASK) else None
+    return Severity.NONFATAL if uncor and not _only_advisory(core, dev) else None
 
 
 def _only_advisory(core: PciCore, dev: PciDev) -> bool:

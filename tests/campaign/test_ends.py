@@ -106,3 +106,12 @@ def test_an_older_reset_is_not_that_of_a_step_that_failed() -> None:
     w = Written().inject(A).begin(A).ask(A, ED, 3).reset(A, task="recovery of A").end(A, "failed").report("g1", A)
     w.steps("g1", "mark", "dying", "stop", "block_dma").step("g1", "reset", A, "failed")
     assert kinds(w.steps("g1", "deassign", "remove_nodes", "destroy")) == [MISSING]
+
+
+@pytest.mark.parametrize(("rc", "outcome"), [(0, ""), (-25, "function-reset-missing")])
+def test_what_a_detach_has_reset_needs_no_other_one(rc: int, outcome: str) -> None:
+    w = Written().stub("pci.step", A, "unplug", "ok").stub("pci.step", A, "block_dma", "ok").reset(A, "flr", rc)
+    w.stub("domain.shutdown", "g1", 0).steps("g1", "dying").dom0("hw.deassign", A)
+    w.steps("g1", "stop", "remove_nodes", "destroy")
+    found = w.verdict().outcome
+    assert found == outcome if outcome else found != "function-reset-missing"

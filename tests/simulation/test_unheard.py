@@ -40,6 +40,14 @@ def test_a_correctable_one_is_logged() -> None:
     each.check()
 
 
+def test_both_kinds_of_one_function() -> None:
+    each = during_a_reset_of_a(rig("hardened"), COMP_ABORT, BAD_TLP)
+    logged = [(e["subject"], e["severity"]) for e in each.records("aer.error")][1:]
+    assert logged == [(B, "CORRECTABLE"), (B, "NONFATAL")]
+    assert each.verdicts() == ["successful", "successful"]
+    assert each.same(B)
+
+
 def test_an_error_of_what_is_reset_is_gone_with_the_reset() -> None:
     each = rig("hardened")
     each.inject(A, MALF_TLP).settle(20).inject(A, COMP_ABORT).settle()

@@ -75,6 +75,7 @@ class Facts:
     twice_owned: list[tuple[str, str, str]] = field(default_factory=list)
     faulty: dict[str, str] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    cut_off: set[str] = field(default_factory=set)  # a detach has blocked their DMA
     detach_steps: set[str] = field(default_factory=set)
     operated: set[str] = field(default_factory=set)  # functions and guests that an operator's command was about
     # guests

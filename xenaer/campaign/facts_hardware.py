@@ -204,6 +204,7 @@ def _assign(facts: Facts, party: str, r: Any) -> None:
     facts.used[bdf] = True
     facts.state.owners[bdf] = name
     facts.leaving.discard(bdf)
+    facts.cut_off.discard(bdf)
     facts.operated.add(bdf)
     facts.assigned.setdefault(bdf, []).append(facts.at)
 

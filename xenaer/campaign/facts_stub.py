@@ -17,10 +17,12 @@ LAST_STEPS = frozenset({"destroy", "remove_nodes", "detach_devices"})
 
 
 def _snapshot(facts: Facts, life: Life) -> None:
-    """The end begins: what the guest has now is what has to be reset."""
+    """The end begins: what the guest has now is what has to be reset, but what a detach has cut off and reset."""
     if not life.functions:
-        owners = facts.state.owners
-        life.functions = dict.fromkeys(bdf for bdf in owners if owners[bdf] == life.guest)
+        owners, used = facts.state.owners, facts.used
+        given_back = {bdf for bdf in facts.cut_off if not used.get(bdf)}
+        mine = (bdf for bdf in owners if owners[bdf] == life.guest and bdf not in given_back)
+        life.functions = dict.fromkeys(mine)
 
 
 def _current(facts: Facts, guest: str) -> Life:
@@ -120,6 +122,8 @@ def _detach_step(facts: Facts, party: str, r: Any) -> None:
     bdf, step = str(r[3]), str(r[4])
     facts.operated.add(bdf)
     facts.detach_steps.add(step)
+    if step == "block_dma":
+        facts.cut_off.add(bdf)
     guest = r[1].removeprefix(TEARDOWN)
     if guest == r[1]:
         facts.leaving.add(bdf)
