@@ -42,7 +42,7 @@ class Supervisor:
         self._pid = 0
         self._starting = False
         self._killed = False
-        self._delay_ms = 0  # of the next start
+        self.delay_ms = 0  # of the next start
         runner.on_death = self._died
         self.rpc.handlers.update(start=self._start, pause=self._pause, unpause=self._unpause)
         self.rpc.handlers["slow_start"] = self._slow_start
@@ -63,7 +63,7 @@ class Supervisor:
             raise RpcError(f"{self.name} runs already, pid {self._pid}" if self._pid else f"{self.name} is starting")
         self._domid, self._starting, self._killed = domid, True, False
         try:
-            delay_ms, self._delay_ms = self._delay_ms, 0
+            delay_ms, self.delay_ms = self.delay_ms, 0
             if delay_ms:
                 await self.kernel.sleep(delay_ms * MS)
             self._pid = await self.runner.start(domid, token, name)
@@ -76,7 +76,7 @@ class Supervisor:
 
     async def _slow_start(self, ms: int) -> None:
         """A fault: the next guest's process begins so much later."""
-        self._delay_ms = ms
+        self.delay_ms = ms
 
     def _kill(self, domid: int) -> None:
         """A guest of an earlier incarnation is none of ours any more (KILL-2)."""

@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from protocol.layout_aer import AER
 from protocol.layout_pcie import EXP, EXP_DEVSTA_ERRORS
@@ -136,22 +135,17 @@ def _word(data: bytes, offset: int, width: int) -> int:
 # -- short texts -----------------------------------------------------------------------------------
 def describe(step: StepForm) -> str:
     """A name for a step that has none: its action and whom it is about."""
-    form = getattr(step, step.action)
-    fields = ((getattr(form, name), field) for name, field in type(form).model_fields.items())
-    given = [value for value, field in fields if value is not None and value != _default(field)]
-    return f"{step.action.replace('_', '-')} {' '.join(_leaves(given)[:3])}".rstrip()
-
-
-def _default(field: FieldInfo) -> Any:
-    return field.get_default(call_default_factory=True, validated_data={})
+    given = _leaves(getattr(step, step.action))
+    return f"{step.action.replace('_', '-')} {' '.join(given[:3])}".rstrip()
 
 
 def _leaves(value: Any) -> list[str]:
-    """What stands in a value, without what is not given."""
+    """What was written in a value, in the order of its fields."""
     if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_none=True, exclude_defaults=True)
+        written = value.model_fields_set
+        value = [getattr(value, name) for name in type(value).model_fields if name in written]
     if isinstance(value, dict):
-        return [leaf for part in value.values() for leaf in _leaves(part)]
+        value = list(value.values())
     return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, list) else [str(value)]
 
 

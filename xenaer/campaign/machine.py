@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
+from dom0_pciback.dom0 import Dom0
 from dom0_pciback.pciback.backend import XenPcibkDevice
 from domu_pcifront.bus import PROBE_FAILED
 from kernel_stub.faulty_link import FaultyLink
@@ -124,15 +125,18 @@ class SimMachine:
             tuple((f.sbdf, f.accessible(), f.dead, f.reset_fault) for f in dom0.hierarchy.functions.values()),
             tuple((d.name, d.driver, d.error_state) for d in dom0.core.devices.values()),
             tuple((psdev.domid, psdev.faulty) for psdev in dom0.pciback.slots.values()),
-            tuple((domid, _plain_link(pdev)) for domid, pdev in dom0.pciback.guests.items()),
+            tuple((domid, _plain_links(dom0, pdev)) for domid, pdev in dom0.pciback.guests.items()),
             tuple((name, g.ended, g.halted, _armed(g)) for name, g in system.parts.guests.items()),
+            tuple(supervisor.delay_ms for supervisor in system.supervisors),
             system.world.quiet,
         )
 
 
-def _plain_link(pdev: XenPcibkDevice) -> bool:
+def _plain_links(dom0: Dom0, pdev: XenPcibkDevice) -> bool:
     """No message of this guest is tampered with."""
-    return pdev.channel is None or not isinstance(pdev.channel.link, FaultyLink)
+    bus = dom0.bus.link_of(pdev.domid)
+    links = [each.link for each in (pdev.channel, bus) if each is not None]
+    return not any(isinstance(link, FaultyLink) for link in links)
 
 
 def _armed(guest: SimGuest) -> int:
