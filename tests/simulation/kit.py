@@ -216,6 +216,11 @@ class Rig:
         """``xl pci-assignable-list`` has it."""
         return full(bdf) in self.xl("pci-assignable-list")[1]
 
+    def fault(self, bdf: str) -> str:
+        """Why the stub gives the function to nobody; "" if it does not think so (KILL-5)."""
+        status = self.system.ctl("hypervisor", "status", [])
+        return next(str(device["fault"]) for device in status["devices"] if device["bdf"] == full(bdf))
+
     def same(self, bdf: str) -> bool:
         """Configured as before the error, and no status left."""
         return self.registers(bdf) == self.live[full(bdf)]

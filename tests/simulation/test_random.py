@@ -92,9 +92,12 @@ def configuration(registers: dict[str, int]) -> dict[str, int]:
 
 
 def judge(rig: Rig, bdf: str) -> None:
-    """A function is faulty and hidden, or a guest's, or as at seizure; nobody else can reach it."""
+    """A function is faulty and hidden, or a guest's, or as at seizure; nobody else can reach it.
+
+    dom0 finds faults in recoveries, the stub finds others in the resets that it orders (KILL-5).
+    """
     psdev, iommu = rig.psdev(bdf), rig.system.dom0.resets.iommu
-    if psdev.faulty:
+    if psdev.faulty or rig.fault(bdf):
         assert not rig.assignable(bdf)
     elif psdev.domid is None:
         assert configuration(rig.registers(bdf)) == configuration(rig.seized[f"0000:{bdf}"])
