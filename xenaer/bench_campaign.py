@@ -13,21 +13,21 @@ from xenaer.boot import data_dir
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import Task
 from xenaer.campaign.chunk import pack_assignment, play_chunk
-from xenaer.campaign.executors import open_crew
 from xenaer.campaign.explorations import Matrix
 from xenaer.campaign.file import load_campaign
-from xenaer.campaign.play_simulated import SimulatedPlayer
-from xenaer.campaign.rows import pack, to_row, unpack
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.run_options import RunOptions
-from xenaer.campaign.runner import CampaignRunner
+from xenaer.campaign.run.executors import open_crew
+from xenaer.campaign.run.rows import pack, to_row, unpack
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.run_options import RunOptions
+from xenaer.campaign.run.runner import CampaignRunner
 from xenaer.campaign.running import PER_CORE
+from xenaer.campaign.worlds.play_simulated import SimulatedPlayer
 
 ROUNDS = 10
 CASES = 200  # per round
 SCALED = 3_000  # cases of a run of which the rate counts
 PROCESS_CASES = 160
-PROCESSES = ("xenaer.campaign.play_processes",)
+PROCESSES = ("xenaer.campaign.worlds.play_processes",)
 CORES = 2
 
 Figures = dict[str, Any]
@@ -85,7 +85,7 @@ def _scaling(campaign: Campaign, folder: Path) -> Figures:
 
 def _run(campaign: Campaign, folder: Path, jobs: int) -> float:
     payload = pack_assignment(campaign, "simulated")
-    preload = ("xenaer.campaign.chunk", "xenaer.campaign.play_simulated")
+    preload = ("xenaer.campaign.chunk", "xenaer.campaign.worlds.play_simulated")
     with (
         RunFolder.create(RunOptions(name=f"jobs-{jobs}", seed=1), folder) as run,
         open_crew("local", jobs, case_limit_s=60, preload=preload) as crew,

@@ -15,9 +15,9 @@ from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Effect, Outcome, Recipe
 from xenaer.campaign.explorations import Matrix
 from xenaer.campaign.file import load_campaign
-from xenaer.campaign.rows import Row, to_row
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.run_options import RunOptions
+from xenaer.campaign.run.rows import Row, to_row
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.run_options import RunOptions
 from xenaer.report.write import report
 
 CASES = 1_000_000

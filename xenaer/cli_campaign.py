@@ -169,10 +169,10 @@ def _latest(folder: Path | None) -> Path:
 @contextmanager
 def _explained() -> Iterator[None]:
     """What cannot be run is one line and exit status 2."""
-    from xenaer.campaign.dispatch import ExecutorError  # noqa: PLC0415
-    from xenaer.campaign.machine import SetupError  # noqa: PLC0415
-    from xenaer.campaign.run_folder import RunFolderError  # noqa: PLC0415
+    from xenaer.campaign.run.dispatch import ExecutorError  # noqa: PLC0415
+    from xenaer.campaign.run.run_folder import RunFolderError  # noqa: PLC0415
     from xenaer.campaign.smallest import NoCaseError  # noqa: PLC0415
+    from xenaer.campaign.worlds.machine import SetupError  # noqa: PLC0415
 
     try:
         yield

@@ -12,9 +12,9 @@ import typer
 
 from xenaer.boot import data_dir
 from xenaer.campaign.file import load_campaign, load_script
-from xenaer.campaign.play import Runner
-from xenaer.campaign.script import Script
-from xenaer.campaign.system import System
+from xenaer.campaign.steps.play import Runner
+from xenaer.campaign.steps.script import Script
+from xenaer.campaign.steps.system import System
 from xenaer.cli_base import RunOption, StopError, World, out, shipped
 from xenaer.cli_system import PASS_ON
 from xenaer.control import read_system, run_dir

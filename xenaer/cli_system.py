@@ -14,7 +14,7 @@ import typer
 
 from protocol.bits import find_error
 from protocol.ids import Sbdf
-from xenaer.campaign.play import xl_result
+from xenaer.campaign.steps.play import xl_result
 from xenaer.cli_base import RunOption, StopError, connect, out, parse_header, shipped
 from xenaer.control import Control, ControlError, read_system, run_dir
 from xenaer.host import load_host

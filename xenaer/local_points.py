@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from xenaer.campaign.system import Watch
+from xenaer.campaign.steps.system import Watch
 from xenaer.control import ControlError
 from xenaer.journal import Entry
 

@@ -1,4 +1,4 @@
-"""A system of real processes as campaigns see it: ``xenaer.campaign.system.System`` over a run directory."""
+"""A system of real processes as campaigns see it: ``xenaer.campaign.steps.system.System`` over a run directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xenaer.campaign.system import Watch
+from xenaer.campaign.steps.system import Watch
 from xenaer.control import Control, ControlError, read_system
 from xenaer.journal import Entry, JournalSet
 from xenaer.local_points import LOOK_S, Points
@@ -20,7 +20,7 @@ from xenaer.run_files import system_file
 
 
 class ProcessCall:
-    """``xenaer.campaign.system.Call`` over a control connection."""
+    """``xenaer.campaign.steps.system.Call`` over a control connection."""
 
     def __init__(self, control: Control, serial: int) -> None:
         self._control = control
@@ -39,7 +39,7 @@ class ProcessCall:
 
 
 class ProcessSystem:
-    """``xenaer.campaign.system.System`` for the system in ``run``."""
+    """``xenaer.campaign.steps.system.System`` for the system in ``run``."""
 
     def __init__(self, run: Path, address: str | None = None) -> None:
         self.run = run

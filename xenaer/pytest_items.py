@@ -17,13 +17,13 @@ from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, Task
 from xenaer.campaign.chunk import Player, make_player
-from xenaer.campaign.chunks import draw
 from xenaer.campaign.explorations import Exploration, make_exploration
 from xenaer.campaign.file import load_campaign
 from xenaer.campaign.form import SizeForm
-from xenaer.campaign.play_processes import entries_of
+from xenaer.campaign.run.chunks import draw
 from xenaer.campaign.smallest import NoCaseError, smallest
-from xenaer.campaign.statistics import Tallies, figures
+from xenaer.campaign.verdict.statistics import Tallies, figures
+from xenaer.campaign.worlds.play_processes import entries_of
 from xenaer.testing import story_text
 from xenaer.yaml_lines import InputError, closest
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from xenaer.campaign.form import CampaignForm, DriverForm, VariantForm
-from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.steps.steps_form import StepForm
 from xenaer.host_form import HostForm
 
 FORMS: dict[str, type[BaseModel]] = {"host": HostForm, "campaign": CampaignForm}

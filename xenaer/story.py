@@ -15,7 +15,7 @@ from rich.text import Text
 from protocol.bits import bits_of
 from protocol.ers import Severity, result_name
 from protocol.topology import HostSpec
-from xenaer.campaign.judge import ancestry, end_is_good
+from xenaer.campaign.steps.judge import ancestry, end_is_good
 from xenaer.journal import Entry
 
 WIDTH = 100

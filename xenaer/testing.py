@@ -13,10 +13,10 @@ from typing import Any
 from protocol.topology import HostSpec
 from xenaer.boot import data_dir
 from xenaer.campaign.form import DriverForm, VariantForm
-from xenaer.campaign.judge import list_state, recovery_outcome
-from xenaer.campaign.play import xl
-from xenaer.campaign.script import error_bits, resolve_bdf
-from xenaer.campaign.system import System
+from xenaer.campaign.steps.judge import list_state, recovery_outcome
+from xenaer.campaign.steps.play import xl
+from xenaer.campaign.steps.script import error_bits, resolve_bdf
+from xenaer.campaign.steps.system import System
 from xenaer.campaign.variant import apply_variant
 from xenaer.host import find_function, load_host
 from xenaer.journal import Entry

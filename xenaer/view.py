@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.topology import FunctionSpec, HostSpec
-from xenaer.campaign.judge import describe
-from xenaer.campaign.play import StepResult
-from xenaer.campaign.script import Script
-from xenaer.campaign.steps_form import PASSIVE, StepForm
+from xenaer.campaign.steps.judge import describe
+from xenaer.campaign.steps.play import StepResult
+from xenaer.campaign.steps.script import Script
+from xenaer.campaign.steps.steps_form import PASSIVE, StepForm
 from xenaer.journal import Entry
 from xenaer.story import WIDTH, Story, ms, short
 

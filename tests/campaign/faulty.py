@@ -7,10 +7,10 @@ from typing import Any
 
 from protocol.topology import HostSpec
 from tests.simulation.kit import guest, one_port
-from xenaer.campaign.play import Runner
-from xenaer.campaign.script import Script
-from xenaer.campaign.steps_form import StepForm
-from xenaer.campaign.system import System
+from xenaer.campaign.steps.play import Runner
+from xenaer.campaign.steps.script import Script
+from xenaer.campaign.steps.steps_form import StepForm
+from xenaer.campaign.steps.system import System
 from xenaer.journal import Entry
 from xenaer.simulation import SimSystem
 from xenaer.yaml_lines import parse

@@ -11,8 +11,8 @@ from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, Task
 from xenaer.campaign.explorations import make_exploration
 from xenaer.campaign.file import load_campaign
-from xenaer.campaign.play_simulated import SimulatedPlayer
 from xenaer.campaign.running import NO_SIZE
+from xenaer.campaign.worlds.play_simulated import SimulatedPlayer
 
 ONCE: Recipe = {"values": {}}
 NOTHING = "faults: [{sleep: {ms: 1}}]\nexplore: {matrix: {}}\n"

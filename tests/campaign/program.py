@@ -14,12 +14,12 @@ from typing import Any
 
 from tests.campaign.plays import play
 from tests.campaign.rig import LIMIT_S, PAYLOAD, Counted, Guided, Listed, options
-from xenaer.campaign import progress
-from xenaer.campaign.dispatch import ExecutorError
-from xenaer.campaign.executors import open_crew
-from xenaer.campaign.progress import Progress
-from xenaer.campaign.run_folder import RunFolder, RunFolderError
-from xenaer.campaign.runner import CampaignRunner, Exploration
+from xenaer.campaign.run import progress
+from xenaer.campaign.run.dispatch import ExecutorError
+from xenaer.campaign.run.executors import open_crew
+from xenaer.campaign.run.progress import Progress
+from xenaer.campaign.run.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.run.runner import CampaignRunner, Exploration
 
 
 def say(text: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from tests.campaign.plays import play
 from xenaer.campaign.case import CaseResult, Recipe
-from xenaer.campaign.executors import open_crew
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.run_options import RunOptions
-from xenaer.campaign.runner import CampaignRunner, Exploration
-from xenaer.campaign.summary import Summary
+from xenaer.campaign.run.executors import open_crew
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.run_options import RunOptions
+from xenaer.campaign.run.runner import CampaignRunner, Exploration
+from xenaer.campaign.run.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[2]
 PAYLOAD = b"the campaign"

@@ -16,7 +16,7 @@ from xenaer.campaign import again, running
 from xenaer.campaign.alone import OverdueError, guarded, play_alone
 from xenaer.campaign.case import CaseResult, Outcome, Task
 from xenaer.campaign.file import load_campaign
-from xenaer.campaign.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.run.run_folder import RunFolder, RunFolderError
 from xenaer.campaign.shrink import same_problem
 from xenaer.campaign.smallest import Shrunk
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.campaign.verdict_kit import DISCONNECT, ED, NONE, RS, SR, A, B, C, Written
-from xenaer.campaign.afterwards import Afterwards, DeviceAfter
+from xenaer.campaign.verdict.afterwards import Afterwards, DeviceAfter
 
 VIRTUAL = "0000:00:00.0"  # g1's name of A
 

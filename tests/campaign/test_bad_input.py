@@ -11,8 +11,8 @@ import pytest
 from tests.campaign.files import NOTHING, campaign_file, one_case, play_one
 from xenaer.campaign import running
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.rows import to_result
-from xenaer.campaign.run_folder import RunFolder
+from xenaer.campaign.run.rows import to_result
+from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.cli import main
 
 pytestmark = pytest.mark.processes

@@ -16,7 +16,7 @@ import pytest
 from tests.campaign.files import campaign_file, one_case
 from tests.campaign.rig import ROOT, results_text, wait_until
 from xenaer.campaign import running
-from xenaer.campaign.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.run.run_folder import RunFolder, RunFolderError
 from xenaer.cli import main
 
 pytestmark = pytest.mark.processes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xenaer.campaign.chunks import SIZE_MAX, ChunkSizer, draw
+from xenaer.campaign.run.chunks import SIZE_MAX, ChunkSizer, draw
 
 
 def test_one_in_twenty_is_played_twice_and_one_in_a_thousand_kept() -> None:

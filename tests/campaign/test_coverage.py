@@ -9,9 +9,9 @@ import pytest
 from protocol.ers import ChannelState, Phase
 from protocol.labels import LABELS
 from tests.campaign.verdict_kit import ED, MM, NONE, PROFILES, A, B, Item, Written, facts_of, played, three_guests
-from xenaer.campaign.coverage import coverage_of, sections, universe
-from xenaer.campaign.coverage_universe import LABEL_ROWS
-from xenaer.campaign.journal_hash import digest_of, journal_hash, pack_journal
+from xenaer.campaign.verdict.coverage import coverage_of, sections, universe
+from xenaer.campaign.verdict.coverage_universe import LABEL_ROWS
+from xenaer.campaign.verdict.journal_hash import digest_of, journal_hash, pack_journal
 from xenaer.scenarios.library import PLAYED
 
 

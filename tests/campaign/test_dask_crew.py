@@ -16,11 +16,11 @@ import pytest
 from tests.campaign.plays import play
 from tests.campaign.rig import PAYLOAD, Listed, options, results_text, run, wait_until
 from xenaer.campaign.case import Recipe
-from xenaer.campaign.dispatch import ExecutorError
-from xenaer.campaign.executors import open_crew
-from xenaer.campaign.progress import Progress
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.runner import CampaignRunner
+from xenaer.campaign.run.dispatch import ExecutorError
+from xenaer.campaign.run.executors import open_crew
+from xenaer.campaign.run.progress import Progress
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.runner import CampaignRunner
 from xenaer.launcher import free_port
 
 distributed = pytest.importorskip("distributed", reason="needs the extra: pip install 'xenaer[dask]'")
@@ -65,7 +65,7 @@ def test_a_killed_worker_of_a_cluster_loses_nothing(cluster: Any, tmp_path: Path
 
 
 def test_a_cluster_without_workers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xenaer.campaign.dask_crew.CONNECT_S", 0.5)
+    monkeypatch.setattr("xenaer.campaign.run.dask_crew.CONNECT_S", 0.5)
     cluster = distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0")
     name = cluster.scheduler_address.replace("tcp://", "dask://")
     with closing(cluster), pytest.raises(ExecutorError, match="has no workers"), open_crew(name, case_limit_s=1):
@@ -73,7 +73,7 @@ def test_a_cluster_without_workers_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_workers_with_another_xenaer_are_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xenaer.campaign.dask_crew.describe_here", lambda: "xenaer 9.9 on Python 3.99")
+    monkeypatch.setattr("xenaer.campaign.run.dask_crew.describe_here", lambda: "xenaer 9.9 on Python 3.99")
     name = cluster.scheduler_address.replace("tcp://", "dask://")
     expected = r"has xenaer .* on Python 3\.\d+, here is xenaer 9\.9 on Python 3\.99; they must be the same"
     with pytest.raises(ExecutorError, match=expected), open_crew(name, case_limit_s=1):
@@ -106,7 +106,7 @@ def test_nobody_at_the_address_is_said(address: str, reason: str) -> None:
 def test_somebody_else_at_the_address_is_said(
     greeting: bytes | None, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xenaer.campaign.dask_crew.CONNECT_S", 0.5)
+    monkeypatch.setattr("xenaer.campaign.run.dask_crew.CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from tests.campaign.plays import play
 from xenaer.campaign.case import CaseResult, Recipe, Task
-from xenaer.campaign.dispatch import Crew, Dispatcher, ExecutorError
-from xenaer.campaign.pool import SupervisedPool
-from xenaer.campaign.rows import Row
+from xenaer.campaign.run.dispatch import Crew, Dispatcher, ExecutorError
+from xenaer.campaign.run.pool import SupervisedPool
+from xenaer.campaign.run.rows import Row
 
 
 @pytest.fixture(name="pool", scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.campaign.verdict_kit import DISCONNECT, ED, KILL, A, Written
-from xenaer.campaign.afterwards import Afterwards, DeviceAfter
-from xenaer.campaign.ends import MISSING, WRONG_ORDER, reset_faults
+from xenaer.campaign.verdict.afterwards import Afterwards, DeviceAfter
+from xenaer.campaign.verdict.ends import MISSING, WRONG_ORDER, reset_faults
 
 NOTHING = Afterwards()
 

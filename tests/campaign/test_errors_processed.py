@@ -9,8 +9,8 @@ import pytest
 from protocol.bits import COR_MASKED, UNCOR_MASKED
 from protocol.topology import BootSpec
 from tests.campaign.verdict_kit import ED, NONE, PORT, A, B, C, Written, three_guests
-from xenaer.campaign.afterwards import DIRTY, Afterwards, DeviceAfter
-from xenaer.campaign.masks import masks_of
+from xenaer.campaign.verdict.afterwards import DIRTY, Afterwards, DeviceAfter
+from xenaer.campaign.verdict.masks import masks_of
 
 BAD_TLP, COMP_ABORT, UNX_COMP, INTERNAL = 1 << 6, 1 << 15, 1 << 16, 1 << 14
 MULTI_UNCOR = 0x0C

@@ -9,8 +9,8 @@ import pytest
 
 from tests.campaign.plays import play
 from xenaer.campaign.case import Task
-from xenaer.campaign.dispatch import ExecutorError
-from xenaer.campaign.executors import open_crew
+from xenaer.campaign.run.dispatch import ExecutorError
+from xenaer.campaign.run.executors import open_crew
 
 
 @pytest.mark.processes
@@ -36,7 +36,7 @@ def test_jobs_of_a_cluster_are_not_ours() -> None:
 
 def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "xenaer.campaign.dask_crew", raising=False)
+    monkeypatch.delitem(sys.modules, "xenaer.campaign.run.dask_crew", raising=False)
     with (
         pytest.raises(ExecutorError, match=r"pip install 'xenaer\[dask\]'"),
         open_crew("dask://host:1", case_limit_s=5),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.campaign.files import campaign_file, one_case, play_one
 from xenaer.campaign import running
-from xenaer.campaign.statistics import wilson
+from xenaer.campaign.verdict.statistics import wilson
 
 MATRIX = """
     faults: [{inject: {device: $device, errors: [$error]}}]

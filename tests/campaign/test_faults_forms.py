@@ -8,7 +8,7 @@ import pytest
 
 from xenaer.boot import data_dir
 from xenaer.campaign.file import load_script
-from xenaer.campaign.script import ScriptError
+from xenaer.campaign.steps.script import ScriptError
 
 ONE_NIC = data_dir("hosts") / "one-nic.yaml"
 HEAD = f"name: x\nhost: {ONE_NIC}\nsteps:\n"

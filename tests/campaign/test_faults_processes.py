@@ -12,7 +12,7 @@ import pytest
 from protocol.topology import BootSpec, HostSpec
 from tests.campaign.faulty import FATAL, NONFATAL, A, B, Play, booted, nics, script
 from tests.processes.running import PATIENCE_S, Running, run_directory, running, started
-from xenaer.campaign.play import Runner
+from xenaer.campaign.steps.play import Runner
 from xenaer.control import ControlError
 from xenaer.journal import Entry, differences
 from xenaer.run_files import all_ended

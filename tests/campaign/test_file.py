@@ -9,7 +9,7 @@ import pytest
 
 from xenaer.boot import data_dir
 from xenaer.campaign.file import load_campaign, load_script
-from xenaer.campaign.script import ScriptError
+from xenaer.campaign.steps.script import ScriptError
 from xenaer.yaml_lines import InputError
 
 HOST = f"host: {data_dir('hosts') / 'pair.yaml'}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.campaign.verdict_kit import DISCONNECT, ED, NONE, PORT, RS, SR, A, B, C, Written
-from xenaer.campaign.afterwards import ABSENT, CLEAN, DIRTY, FAILED, VERIFIED, Afterwards, DeviceAfter, Workload
+from xenaer.campaign.verdict.afterwards import ABSENT, CLEAN, DIRTY, FAILED, VERIFIED, Afterwards, DeviceAfter, Workload
 
 
 def guests(w: Written, after: Afterwards | None = None) -> dict[str, str]:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from xenaer.campaign import heartbeat
-from xenaer.campaign.heartbeat import Memory
+from xenaer.campaign.run import heartbeat
+from xenaer.campaign.run.heartbeat import Memory
 
 
 @pytest.fixture(name="memory")

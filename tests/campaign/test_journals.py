@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from xenaer.campaign import journals
 from xenaer.campaign.case import CaseResult, Outcome
-from xenaer.campaign.journals import JournalFolder, counts
-from xenaer.campaign.rows import Row, to_row
-from xenaer.campaign.store import ResultStore
+from xenaer.campaign.run import journals
+from xenaer.campaign.run.journals import JournalFolder, counts
+from xenaer.campaign.run.rows import Row, to_row
+from xenaer.campaign.run.store import ResultStore
 
 
 def row(number: int, good: bool, journal: bool = True) -> Row:

@@ -9,10 +9,10 @@ import pytest
 
 from tests.campaign.rig import options
 from xenaer.campaign.case import CaseResult, Outcome
-from xenaer.campaign.junit import write_junit
-from xenaer.campaign.rows import Row, to_row
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.summary import summarize
+from xenaer.campaign.run.junit import write_junit
+from xenaer.campaign.run.rows import Row, to_row
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.summary import summarize
 
 NASTY = "a\x00b\x1b[31m <\"&'> \uffff ü\n\t"
 

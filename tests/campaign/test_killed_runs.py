@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.campaign.rig import Guided, results_text, run, start
-from xenaer.campaign.run_folder import RunFolder
+from xenaer.campaign.run.run_folder import RunFolder
 
 pytestmark = pytest.mark.processes
 

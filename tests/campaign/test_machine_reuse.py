@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.campaign.files import NOTHING, ONCE, one_case, play_one, player, read, tasks
-from xenaer.campaign import play_simulated
 from xenaer.campaign.case import CaseResult, Outcome, Task
-from xenaer.campaign.machine import SimMachine
-from xenaer.campaign.play_simulated import SimulatedPlayer
+from xenaer.campaign.worlds import play_simulated
+from xenaer.campaign.worlds.machine import SimMachine
+from xenaer.campaign.worlds.play_simulated import SimulatedPlayer
 
 EVERY_KIND = """
     faults: [{inject: {device: $device, errors: [$error]}}]

@@ -16,8 +16,8 @@ from tests.campaign.files import ONCE, campaign_file, read
 from tests.campaign.rig import ROOT, wait_until
 from xenaer.campaign import running
 from xenaer.campaign.case import Task
-from xenaer.campaign.machine import SetupError
-from xenaer.campaign.play_processes import ProcessPlayer
+from xenaer.campaign.worlds.machine import SetupError
+from xenaer.campaign.worlds.play_processes import ProcessPlayer
 
 pytestmark = pytest.mark.processes
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.campaign.files import NOTHING, ONCE, one_case, play_one, player, read, tasks
 from xenaer.campaign.case import CaseResult, Outcome, Task
-from xenaer.campaign.play_simulated import CUT, EQUIVALENT, ORDER, ORDERS, SimulatedPlayer
-from xenaer.campaign.played import ARMED, REACHED
 from xenaer.campaign.shrink import as_data
+from xenaer.campaign.worlds.play_simulated import CUT, EQUIVALENT, ORDER, ORDERS, SimulatedPlayer
+from xenaer.campaign.worlds.played import ARMED, REACHED
 
 INJECT = "[{inject: {device: nic0, errors: [CmpltTO]}}]"
 EXPLORED = """

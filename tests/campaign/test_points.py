@@ -8,10 +8,10 @@ import yaml
 from protocol.labels import LABELS
 from protocol.ports import Record
 from tests.campaign.faulty import FATAL, NONFATAL, PORT, A, B, Play, booted, nics, script
-from xenaer.campaign.later import owners_of
-from xenaer.campaign.play import Runner
-from xenaer.campaign.point_form import PointForm
-from xenaer.campaign.points import (
+from xenaer.campaign.steps.later import owners_of
+from xenaer.campaign.steps.play import Runner
+from xenaer.campaign.steps.point_form import PointForm
+from xenaer.campaign.steps.points import (
     LockPoint,
     Owners,
     PhasePoint,

@@ -19,11 +19,11 @@ import pytest
 from tests.campaign import plays
 from tests.campaign.rig import ROOT, wait_until
 from xenaer.campaign.case import Task
-from xenaer.campaign.playing import bare, play_tasks
-from xenaer.campaign.pool import SupervisedPool
-from xenaer.campaign.pool_errors import CaseHangError, PoolBrokenError, WorkerDiedError
-from xenaer.campaign.rows import unpack
-from xenaer.campaign.worker import WorkerTaskError
+from xenaer.campaign.run.playing import bare, play_tasks
+from xenaer.campaign.run.pool import SupervisedPool
+from xenaer.campaign.run.pool_errors import CaseHangError, PoolBrokenError, WorkerDiedError
+from xenaer.campaign.run.rows import unpack
+from xenaer.campaign.run.worker import WorkerTaskError
 
 LIMIT_S = 0.6
 
@@ -108,7 +108,7 @@ def test_kill_ends_at_once_and_leaves_no_future_open() -> None:
 
 def test_what_calls_print_does_not_get_into_the_results() -> None:
     code = """
-from xenaer.campaign.pool import SupervisedPool
+from xenaer.campaign.run.pool import SupervisedPool
 with SupervisedPool(1) as pool:
     pool.submit(print, "a driver's words").result()
 print("results")
@@ -259,7 +259,7 @@ def test_a_failing_initializer_says_why() -> None:
 RUNNER = """
 import os, sys, time
 from tests.campaign import plays
-from xenaer.campaign.pool import SupervisedPool
+from xenaer.campaign.run.pool import SupervisedPool
 pool = SupervisedPool(2)
 calls = [pool.submit(plays.pid_after, 100)]
 print(pool.submit(os.getppid).result(), *pool.pids(), flush=True)
@@ -286,7 +286,7 @@ def test_a_ctrl_c_reaches_the_runner_only() -> None:
     code = """
 import os, signal, time
 from tests.campaign import plays
-from xenaer.campaign.pool import SupervisedPool
+from xenaer.campaign.run.pool import SupervisedPool
 signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
 with SupervisedPool(2) as pool:
     before = sorted(pool.submit(plays.pid_after, 0.3).result() for _ in range(1))

@@ -9,7 +9,7 @@ import pty
 
 from tests.campaign.test_store import row
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.progress import Meter, Progress, shown
+from xenaer.campaign.run.progress import Meter, Progress, shown
 
 
 class Clock:

@@ -19,7 +19,7 @@ from tests.campaign.verdict_kit import (
     C,
     Written,
 )  # fmt: skip
-from xenaer.campaign.required import Required, required
+from xenaer.campaign.verdict.required import Required, required
 
 NEED_RESET = 3
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenaer.campaign.case import CaseResult, Effect, Outcome, recipe_text
-from xenaer.campaign.rows import pack, to_result, to_row, unpack
+from xenaer.campaign.run.rows import pack, to_result, to_row, unpack
 
 TEXTS = st.text(max_size=8)
 PLAIN = st.recursive(

@@ -11,8 +11,8 @@ import pytest
 
 from tests.campaign.rig import options
 from tests.campaign.test_store import row
-from xenaer.campaign.run_folder import RunFolder, RunFolderError
-from xenaer.campaign.timing import Sitting
+from xenaer.campaign.run.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.run.timing import Sitting
 
 
 @pytest.fixture(name="run")

@@ -12,11 +12,11 @@ import pytest
 from tests.campaign.plays import play
 from tests.campaign.rig import PAYLOAD, SEED, Guided, Listed, options, results_text, run
 from xenaer.campaign.case import CaseResult, Recipe
-from xenaer.campaign.chunks import draw
-from xenaer.campaign.dispatch import Crew, ExecutorError
-from xenaer.campaign.progress import Progress
-from xenaer.campaign.run_folder import RunFolder, RunFolderError
-from xenaer.campaign.runner import CampaignRunner
+from xenaer.campaign.run.chunks import draw
+from xenaer.campaign.run.dispatch import Crew, ExecutorError
+from xenaer.campaign.run.progress import Progress
+from xenaer.campaign.run.run_folder import RunFolder, RunFolderError
+from xenaer.campaign.run.runner import CampaignRunner
 
 RECIPES: list[Recipe] = [
     {"do": "fail" if n % 40 == 3 else "pass", "n": n, "stratum": "odd" if n % 2 else "even"} for n in range(400)

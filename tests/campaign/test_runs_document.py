@@ -11,11 +11,11 @@ import pytest
 
 from tests.campaign.plays import play
 from tests.campaign.rig import PAYLOAD, Listed, options
-from xenaer.campaign import chunks, dispatch, journals, junit, rows, summary
-from xenaer.campaign.dispatch import Crew
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.run_options import RunOptions
-from xenaer.campaign.runner import CampaignRunner
+from xenaer.campaign.run import chunks, dispatch, journals, junit, rows, summary
+from xenaer.campaign.run.dispatch import Crew
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.run_options import RunOptions
+from xenaer.campaign.run.runner import CampaignRunner
 from xenaer.report.write import write_report
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "RUNS.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenaer.campaign.case import CaseResult, Outcome
-from xenaer.campaign.percentiles import EXACT, Spread, bucket, middle
-from xenaer.campaign.statistics import Tallies, Tally, Z, figures, never_seen, rate, wilson
+from xenaer.campaign.verdict.percentiles import EXACT, Spread, bucket, middle
+from xenaer.campaign.verdict.statistics import Tallies, Tally, Z, figures, never_seen, rate, wilson
 
 COUNTS = st.integers(1, 5_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 DURATIONS = st.lists(st.floats(0, 1e7), max_size=60)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from xenaer.campaign import store as store_module
 from xenaer.campaign.case import CaseResult, Outcome
-from xenaer.campaign.rows import Row, to_result, to_row
-from xenaer.campaign.store import FORMAT, ResultStore
+from xenaer.campaign.run import store as store_module
+from xenaer.campaign.run.rows import Row, to_result, to_row
+from xenaer.campaign.run.store import FORMAT, ResultStore
 
 
 def row(number: int, *points: str, outcome: Outcome = Outcome.RECOVERED, stratum: str = "s", good: bool = True) -> Row:

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.campaign.verdict_kit import PROFILES, Item, PlayedCase, played
-from xenaer.campaign.afterwards import ABSENT, CLEAN, DIRTY, FAILED, VERIFIED, Afterwards, DeviceAfter, Workload
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.coverage import coverage_of
-from xenaer.campaign.facts_read import read
-from xenaer.campaign.ground import Ground, State
-from xenaer.campaign.guest_verdict import GuestOutcome
-from xenaer.campaign.journal_hash import journal_hash
-from xenaer.campaign.verdict import ROWS, decide
+from xenaer.campaign.verdict.afterwards import ABSENT, CLEAN, DIRTY, FAILED, VERIFIED, Afterwards, DeviceAfter, Workload
+from xenaer.campaign.verdict.coverage import coverage_of
+from xenaer.campaign.verdict.facts_read import read
+from xenaer.campaign.verdict.ground import Ground, State
+from xenaer.campaign.verdict.guest_verdict import GuestOutcome
+from xenaer.campaign.verdict.journal_hash import journal_hash
+from xenaer.campaign.verdict.verdict import ROWS, decide
 
 NAMES = ("I8", "I17", "I23", "I27", "I29", "I34", "X20", "X42", "D20", "D25", "S1", "S2", "S4", "S5", "S7")
 ODD: st.SearchStrategy[Any] = st.one_of(

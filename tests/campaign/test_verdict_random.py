@@ -10,13 +10,13 @@ import pytest
 from protocol.bits import COR, UNCOR
 from protocol.topology import COLLECTORS
 from xenaer.boot import data_dir
-from xenaer.campaign.afterwards import Afterwards
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.facts import Facts
-from xenaer.campaign.facts_read import read, read_on, state_after
-from xenaer.campaign.ground import Ground
-from xenaer.campaign.look import look
-from xenaer.campaign.verdict import decide
+from xenaer.campaign.verdict.afterwards import Afterwards
+from xenaer.campaign.verdict.facts import Facts
+from xenaer.campaign.verdict.facts_read import read, read_on, state_after
+from xenaer.campaign.verdict.ground import Ground
+from xenaer.campaign.verdict.verdict import decide
+from xenaer.campaign.worlds.look import look
 from xenaer.host import load_host
 from xenaer.simulation import SimSystem
 

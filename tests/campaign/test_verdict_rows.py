@@ -22,13 +22,13 @@ from tests.campaign.verdict_kit import (
     Written,
 )  # fmt: skip
 from tests.tidy.sources import ROOT
-from xenaer.campaign import verdict as table
-from xenaer.campaign.afterwards import FAILED, Afterwards, Workload
-from xenaer.campaign.always import INVARIANTS
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.required import QUESTION_ROWS, SILENCE_ROWS
-from xenaer.campaign.seen import Seen
-from xenaer.campaign.verdict import ROWS, decide
+from xenaer.campaign.verdict import verdict as table
+from xenaer.campaign.verdict.afterwards import FAILED, Afterwards, Workload
+from xenaer.campaign.verdict.always import INVARIANTS
+from xenaer.campaign.verdict.required import QUESTION_ROWS, SILENCE_ROWS
+from xenaer.campaign.verdict.seen import Seen
+from xenaer.campaign.verdict.verdict import ROWS, decide
 
 Build = Callable[[Written], Afterwards]
 LOST_WORK = Afterwards(workload={("g1", A): Workload(FAILED, "no answer")})

@@ -15,9 +15,9 @@ from __future__ import annotations
 import pytest
 
 from tests.campaign.verdict_kit import PROFILES, TABLE, facts_of, played, row
-from xenaer.campaign.always import INVARIANTS
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.verdict import decide
+from xenaer.campaign.verdict.always import INVARIANTS
+from xenaer.campaign.verdict.verdict import decide
 from xenaer.scenarios.library import PLAYED
 
 NAMES = [scenario.name for scenario in PLAYED]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from xenaer.campaign.wire import Channel, framed, unframed, wait_message
+from xenaer.campaign.run.wire import Channel, framed, unframed, wait_message
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 9, 12, 13, 20, 21])

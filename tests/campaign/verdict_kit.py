@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from protocol.ports import Record
 from protocol.topology import HostSpec
-from xenaer.campaign.afterwards import Afterwards
-from xenaer.campaign.facts import Facts
-from xenaer.campaign.facts_read import read, state_after
-from xenaer.campaign.ground import Ground, State
-from xenaer.campaign.look import look
-from xenaer.campaign.verdict import Verdict, decide
+from xenaer.campaign.verdict.afterwards import Afterwards
+from xenaer.campaign.verdict.facts import Facts
+from xenaer.campaign.verdict.facts_read import read, state_after
+from xenaer.campaign.verdict.ground import Ground, State
+from xenaer.campaign.verdict.verdict import Verdict, decide
+from xenaer.campaign.worlds.look import look
 from xenaer.scenarios.hosts import guest, host, place
 from xenaer.scenarios.library import PLAYED, SCENARIOS
 from xenaer.scenarios.stage import ERRORS, Stage

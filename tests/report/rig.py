@@ -14,9 +14,9 @@ import pytest
 
 from xenaer.boot import data_dir
 from xenaer.campaign.case import CaseResult, Outcome, Recipe
-from xenaer.campaign.rows import Row, to_row
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.run_options import RunOptions
+from xenaer.campaign.run.rows import Row, to_row
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.run_options import RunOptions
 from xenaer.campaign.running import Request, run
 from xenaer.report.gather import Data
 

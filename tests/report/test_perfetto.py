@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from protocol.labels import LABELS
 from tests.report.rig import made_up, played, row
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.run_folder import RunFolder
+from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.cli import main
 from xenaer.report.journals import JournalError, unpack
 from xenaer.report.perfetto import text, trace

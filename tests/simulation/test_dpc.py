@@ -17,7 +17,7 @@ from protocol.layout_dpc import DPC, DPC_STATUS_TRIGGER
 from protocol.topology import HostSpec
 from tests.simulation.kit import COMP_ABORT, DLP, MALF_TLP, POISON_TLP, Rig, good
 from xenaer import local
-from xenaer.campaign.system import System
+from xenaer.campaign.steps.system import System
 from xenaer.control import ControlError
 from xenaer.host import load_host
 from xenaer.journal import JournalSet, differences

@@ -14,9 +14,9 @@ from protocol import labels_aer, labels_guest, labels_hypervisor
 from protocol.labels import LABELS
 from xenaer import local
 from xenaer.campaign.file import load_script
-from xenaer.campaign.play import Runner
-from xenaer.campaign.script import Script
-from xenaer.campaign.system import System
+from xenaer.campaign.steps.play import Runner
+from xenaer.campaign.steps.script import Script
+from xenaer.campaign.steps.system import System
 from xenaer.journal import ECHOES, JournalSet, differences, entry, line, strands
 from xenaer.simulation import SimSystem
 

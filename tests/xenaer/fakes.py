@@ -10,7 +10,7 @@ import zmq
 
 from protocol.codec import Decoder, encode
 from protocol.messages import TO_HYPERVISOR
-from xenaer.campaign.system import Call, Watch
+from xenaer.campaign.steps.system import Call, Watch
 from xenaer.control import ControlError
 from xenaer.journal import Entry
 
@@ -71,12 +71,12 @@ class FakeSystem:
 
     @property
     def now_s(self) -> float:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
         return self.now
 
     @property
     def now_ns(self) -> int:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
         return round(self.now * 1e9)
 
     def add(self, delay_s: float, party: str, label: str, subject: str, **fields: Any) -> None:
@@ -86,7 +86,7 @@ class FakeSystem:
         self.entries.sort(key=lambda entry: float(entry["t"]))
 
     def ctl(self, target: str, verb: str, args: list[Any]) -> Any:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
         self.asked.append((target, verb, args))
         self.on_ctl(target, verb, args)
         return self._answer(target, verb, args)
@@ -104,20 +104,20 @@ class FakeSystem:
         raise ControlError("nothing can be armed here")
 
     def disarm(self) -> None:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
 
     def recorded(self) -> None:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
 
     def records(self, cursor: Any) -> tuple[list[Entry], Any]:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
         begin = cursor or 0
         ready = [item for item in self.entries[begin:] if item["t"] <= self.now]
         return ready, begin + len(ready)
 
     def advance(self, ms: float) -> None:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""
         self.now += ms / 1000
 
     def close(self) -> None:
-        """See ``xenaer.campaign.system.System``."""
+        """See ``xenaer.campaign.steps.system.System``."""

@@ -8,7 +8,7 @@ import pytest
 
 from xenaer.boot import data_dir
 from xenaer.campaign.file import load_script
-from xenaer.campaign.play import Runner
+from xenaer.campaign.steps.play import Runner
 from xenaer.cli import main
 from xenaer.cli_base import World
 from xenaer.cli_script import system_for

@@ -12,9 +12,9 @@ import pytest
 from tests.xenaer.fakes import FakeSystem
 from xenaer.boot import data_dir
 from xenaer.campaign.file import load_script
-from xenaer.campaign.judge import config_state, describe, list_state
-from xenaer.campaign.play import Runner
-from xenaer.campaign.script import Script, ScriptError
+from xenaer.campaign.steps.judge import config_state, describe, list_state
+from xenaer.campaign.steps.play import Runner
+from xenaer.campaign.steps.script import Script, ScriptError
 from xenaer.control import ControlError
 from xenaer.yaml_lines import InputError
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from xenaer.boot import data_dir
 from xenaer.campaign.file import load_script
-from xenaer.campaign.play import StepResult
+from xenaer.campaign.steps.play import StepResult
 from xenaer.host import load_host
 from xenaer.journal import Entry
 from xenaer.story import WIDTH, Story

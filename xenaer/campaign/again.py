@@ -14,8 +14,8 @@ from xenaer.campaign.alone import play_alone
 from xenaer.campaign.build import Builder
 from xenaer.campaign.case import CaseResult, Task
 from xenaer.campaign.form import SCENARIO
-from xenaer.campaign.rows import Row, to_result
-from xenaer.campaign.run_folder import RunFolder
+from xenaer.campaign.run.rows import Row, to_result
+from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
 from xenaer.campaign.smallest import NoCaseError, Shrunk, smallest
 from xenaer.journal import Entry, entry, line, text_line

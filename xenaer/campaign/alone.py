@@ -12,7 +12,7 @@ from types import FrameType
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Outcome, Task
 from xenaer.campaign.chunk import Player, make_player
-from xenaer.campaign.playing import failed
+from xenaer.campaign.run.playing import failed
 
 
 class OverdueError(BaseException):

@@ -14,7 +14,7 @@ from xenaer.campaign.axes import fill, mentioned
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import Recipe, case_id, derived_seed, recipe_text
 from xenaer.campaign.form import POINT
-from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.steps.steps_form import StepForm
 
 STEPS: TypeAdapter[list[StepForm]] = TypeAdapter(list[StepForm])
 ALL = "all"

@@ -10,8 +10,8 @@ from typing import Any
 from protocol.topology import HostSpec
 from xenaer.campaign.axes import Axis, fill, mentioned
 from xenaer.campaign.form import POINT, CampaignForm, ExploreBase, VariantForm
-from xenaer.campaign.script import Script
-from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.steps.script import Script
+from xenaer.campaign.steps.steps_form import StepForm
 from xenaer.campaign.variant import apply_variant
 
 

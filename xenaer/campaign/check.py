@@ -11,8 +11,8 @@ from pydantic import Field
 from xenaer.campaign.axes import Axis, circles, fill, make_axis, mentioned
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.form import POINT, SCENARIO, AxisForm, ExploreBase, ScenariosForm, VariantForm
-from xenaer.campaign.script import check_steps
-from xenaer.campaign.steps_form import StepForm
+from xenaer.campaign.steps.script import check_steps
+from xenaer.campaign.steps.steps_form import StepForm
 from xenaer.campaign.variant import apply_variant
 from xenaer.form import Form
 from xenaer.host import find_function
@@ -73,7 +73,7 @@ class _Checker:
                 if self.campaign.axes[name].drawn and self.campaign.form.explore.kind in ("matrix", "exhaustive"):
                     self._problem(place, "draws numbers, which only random and guided do; list values, or give a range")
         if isinstance(explored, ScenariosForm):
-            from xenaer.campaign.play_scenarios import rows_like  # noqa: PLC0415 - loads all roles
+            from xenaer.campaign.worlds.play_scenarios import rows_like  # noqa: PLC0415 - loads all roles
 
             self.campaign.axes[SCENARIO] = Axis(SCENARIO, tuple(rows_like(explored.rows)))
         for index, name in enumerate(explored.strata):

@@ -69,14 +69,14 @@ def make_player(campaign: Campaign, world: str) -> Player:
     """A player for ``simulated``, ``processes`` or ``both``."""
     search_beside(Path(campaign.path))
     if campaign.form.explore is not None and campaign.form.explore.scenarios is not None:
-        from xenaer.campaign.play_scenarios import ScenarioPlayer  # noqa: PLC0415 - loads all roles
+        from xenaer.campaign.worlds.play_scenarios import ScenarioPlayer  # noqa: PLC0415 - loads all roles
 
         return ScenarioPlayer(campaign)
     if world == "simulated":
-        from xenaer.campaign.play_simulated import SimulatedPlayer  # noqa: PLC0415 - loads all roles
+        from xenaer.campaign.worlds.play_simulated import SimulatedPlayer  # noqa: PLC0415 - loads all roles
 
         return SimulatedPlayer(campaign)
-    from xenaer.campaign.play_processes import ComparingPlayer, ProcessPlayer  # noqa: PLC0415
+    from xenaer.campaign.worlds.play_processes import ComparingPlayer, ProcessPlayer  # noqa: PLC0415
 
     return ProcessPlayer(campaign) if world == "processes" else ComparingPlayer(campaign)
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.coverage import Section, sections, universe
 from xenaer.campaign.expectations import applies
 from xenaer.campaign.form import RateForm
-from xenaer.campaign.play_simulated import EQUIVALENT, ORDERS
-from xenaer.campaign.played import ARMED, REACHED
-from xenaer.campaign.rows import to_result
-from xenaer.campaign.run_folder import RunFolder
-from xenaer.campaign.statistics import Figures, Tallies, Tally, figures, rate
-from xenaer.campaign.summary import Summary
+from xenaer.campaign.run.rows import to_result
+from xenaer.campaign.run.run_folder import RunFolder
+from xenaer.campaign.run.summary import Summary
+from xenaer.campaign.verdict.coverage import Section, sections, universe
+from xenaer.campaign.verdict.statistics import Figures, Tallies, Tally, figures, rate
+from xenaer.campaign.worlds.play_simulated import EQUIVALENT, ORDERS
+from xenaer.campaign.worlds.played import ARMED, REACHED
 
 PASSED, FAILED = 0, 1
 COUNTED = (ARMED, REACHED, ORDERS, EQUIVALENT)

@@ -10,10 +10,10 @@ from typing import Any
 from protocol.topology import HostSpec
 from xenaer.campaign.case import Outcome
 from xenaer.campaign.form import CampaignForm, CounterForm, ExpectationForm
-from xenaer.campaign.judge import counted, matches, show_entry, show_match
-from xenaer.campaign.point_form import MatchForm
-from xenaer.campaign.script import resolve_bdf, resolve_subject
-from xenaer.campaign.steps_form import LogForm
+from xenaer.campaign.steps.judge import counted, matches, show_entry, show_match
+from xenaer.campaign.steps.point_form import MatchForm
+from xenaer.campaign.steps.script import resolve_bdf, resolve_subject
+from xenaer.campaign.steps.steps_form import LogForm
 from xenaer.journal import Entry
 
 BAD = frozenset(Outcome) - {

@@ -18,7 +18,7 @@ from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, derived_seed
 from xenaer.campaign.exhaustive import Exhaustive, Rounds, spread
 from xenaer.campaign.form import GuidedForm, RandomForm, SizeForm
-from xenaer.campaign.statistics import wilson
+from xenaer.campaign.verdict.statistics import wilson
 
 ROUND = 2_000  # cases of a round when nothing depends on results
 CORPUS_MAX = 5_000

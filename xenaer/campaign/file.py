@@ -8,7 +8,7 @@ from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.check import check_campaign
 from xenaer.campaign.form import CampaignForm
 from xenaer.campaign.host_source import host_of
-from xenaer.campaign.script import Script, ScriptError
+from xenaer.campaign.steps.script import Script, ScriptError
 from xenaer.user_code import search_beside
 from xenaer.yaml_lines import InputError, load, validate
 

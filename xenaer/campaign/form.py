@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SkipValidation, model_validator
 
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.point_form import MatchForm
-from xenaer.campaign.steps_form import LogForm, StepForm
+from xenaer.campaign.steps.point_form import MatchForm
+from xenaer.campaign.steps.steps_form import LogForm, StepForm
 from xenaer.form import Bdf, Form, Name, exactly_one, require_one
 from xenaer.host_form import HostForm
 

@@ -41,7 +41,7 @@ def host_of(
 
 def _of_scenarios(patterns: list[str], document: Document) -> HostSpec:
     """The host of the first scenario: each case has that of its own."""
-    from xenaer.campaign.play_scenarios import host_of_scenario, rows_like  # noqa: PLC0415 - loads all roles
+    from xenaer.campaign.worlds.play_scenarios import host_of_scenario, rows_like  # noqa: PLC0415 - loads all roles
 
     names = rows_like(patterns)
     if not names:

@@ -10,11 +10,11 @@ from concurrent.futures import BrokenExecutor
 
 from xenaer.campaign.case import CaseResult, Outcome, Task
 from xenaer.campaign.chunk import player_for
-from xenaer.campaign.dispatch import Crew, ExecutorError
-from xenaer.campaign.machine import SetupError
-from xenaer.campaign.playing import failed
-from xenaer.campaign.pool_errors import WorkerDiedError
-from xenaer.campaign.rows import unpack
+from xenaer.campaign.run.dispatch import Crew, ExecutorError
+from xenaer.campaign.run.playing import failed
+from xenaer.campaign.run.pool_errors import WorkerDiedError
+from xenaer.campaign.run.rows import unpack
+from xenaer.campaign.worlds.machine import SetupError
 
 TASK = Task(0, {})
 

@@ -14,23 +14,23 @@ from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.chunk import pack_assignment, play_chunk
 from xenaer.campaign.conclusion import Conclusion, conclude, lines
-from xenaer.campaign.executors import open_crew
 from xenaer.campaign.explorations import make_exploration
 from xenaer.campaign.file import load_campaign
 from xenaer.campaign.form import SizeForm
-from xenaer.campaign.progress import shown
 from xenaer.campaign.rehearsal import rehearse
-from xenaer.campaign.run_folder import RunFolder, RunFolderError, read_options
-from xenaer.campaign.run_options import RunOptions
-from xenaer.campaign.runner import RESULTS_JSON, CampaignRunner
-from xenaer.campaign.summary import Summary
+from xenaer.campaign.run.executors import open_crew
+from xenaer.campaign.run.progress import shown
+from xenaer.campaign.run.run_folder import RunFolder, RunFolderError, read_options
+from xenaer.campaign.run.run_options import RunOptions
+from xenaer.campaign.run.runner import RESULTS_JSON, CampaignRunner
+from xenaer.campaign.run.summary import Summary
 from xenaer.yaml_lines import InputError, closest
 
 INTERRUPTED = 130
 # A case on real processes spends most of its time in waiting for resets; one in virtual time never waits.
 PER_CORE = {"simulated": 1, "processes": 4, "both": 2}
 NO_SIZE = SizeForm.model_validate({})
-PRELOAD = ("xenaer.campaign.chunk", "xenaer.campaign.play_simulated")
+PRELOAD = ("xenaer.campaign.chunk", "xenaer.campaign.worlds.play_simulated")
 
 
 @dataclass(frozen=True, slots=True)

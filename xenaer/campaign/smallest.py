@@ -15,8 +15,8 @@ from xenaer.campaign.build import Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
 from xenaer.campaign.file import load_campaign
-from xenaer.campaign.play_simulated import ORDER
 from xenaer.campaign.shrink import TRIES_MAX, Data, as_data, same_problem, shrink
+from xenaer.campaign.worlds.play_simulated import ORDER
 from xenaer.yaml_lines import InputError
 
 SIMULATED = "simulated"

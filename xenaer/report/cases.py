@@ -14,8 +14,8 @@ from protocol.topology import HostSpec
 from xenaer.campaign.build import VALUES
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.form import POINT
-from xenaer.campaign.rows import HAS_JOURNAL, Row
-from xenaer.campaign.run_folder import RunFolder
+from xenaer.campaign.run.rows import HAS_JOURNAL, Row
+from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.report.columns import label
 from xenaer.report.journals import JournalError, kept, owners, unpack
 from xenaer.report.sequence import Diagram, Texts

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.percentiles import Spread
-from xenaer.campaign.store import ResultStore
+from xenaer.campaign.run.store import ResultStore
+from xenaer.campaign.verdict.percentiles import Spread
 from xenaer.report.columns import VALUES_MAX, Columns
 
 BATCH = 2_000

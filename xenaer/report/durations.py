@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import floor, log10
 from typing import Any
 
-from xenaer.campaign.percentiles import Spread, middle
+from xenaer.campaign.verdict.percentiles import Spread, middle
 
 PER_DECADE = 6  # bins
 ORDER = ("total", "error_detected", "mmio_enabled", "slot_reset", "resume", "reset", "kill")

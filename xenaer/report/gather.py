@@ -10,12 +10,12 @@ from typing import Any
 from protocol.topology import HostSpec
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import Outcome
-from xenaer.campaign.coverage import sections, universe
-from xenaer.campaign.guest_verdict import GuestOutcome
-from xenaer.campaign.rows import EFFECTS
-from xenaer.campaign.run_folder import RESULTS, RunFolder, RunFolderError, explained
-from xenaer.campaign.runner import RESULTS_JSON
+from xenaer.campaign.run.rows import EFFECTS
+from xenaer.campaign.run.run_folder import RESULTS, RunFolder, RunFolderError, explained
+from xenaer.campaign.run.runner import RESULTS_JSON
 from xenaer.campaign.running import campaign_of
+from xenaer.campaign.verdict.coverage import sections, universe
+from xenaer.campaign.verdict.guest_verdict import GuestOutcome
 from xenaer.report import cases, picture
 from xenaer.report.columns import DERIVED, Column, Columns
 from xenaer.report.counting import Counts

@@ -8,7 +8,7 @@ import msgpack
 
 from protocol.labels import LABELS
 from protocol.topology import HostSpec
-from xenaer.campaign.run_folder import JOURNALS
+from xenaer.campaign.run.run_folder import JOURNALS
 from xenaer.report.spans import Raw
 
 HEAD = (int, str, str, str, str)  # ns, party, task, label, subject

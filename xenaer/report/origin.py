@@ -11,7 +11,7 @@ from protocol.topology import HostSpec
 from xenaer.campaign.axes import fill, mentioned
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.form import POINT
-from xenaer.campaign.script import ScriptError, resolve_bdf
+from xenaer.campaign.steps.script import ScriptError, resolve_bdf
 
 # Steps that make an error arise in a device, and their fields that say where and which.
 FIELDS = {

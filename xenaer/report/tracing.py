@@ -7,8 +7,8 @@ from pathlib import Path
 
 from xenaer.campaign.again import find_case, replay
 from xenaer.campaign.case import CaseResult
-from xenaer.campaign.rows import to_result
-from xenaer.campaign.run_folder import RunFolder, explained
+from xenaer.campaign.run.rows import to_result
+from xenaer.campaign.run.run_folder import RunFolder, explained
 from xenaer.report.gather import shared_host, subject_of
 from xenaer.report.journals import JournalError, kept, owners, unpack
 from xenaer.report.perfetto import text, trace

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.run_folder import RunFolder, explained
-from xenaer.campaign.summary import Summary
+from xenaer.campaign.run.run_folder import RunFolder, explained
+from xenaer.campaign.run.summary import Summary
 from xenaer.report.gather import Subject, gather, subject_of
 from xenaer.report.page import render
 

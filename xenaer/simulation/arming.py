@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from kernel_stub.kernel import Halted, Kernel, LockWatch, Task
 from protocol.ports import Record
-from xenaer.campaign.system import Watch
+from xenaer.campaign.steps.system import Watch
 from xenaer.simulation.parties import SimParts
 
 Fire = Callable[[], None]

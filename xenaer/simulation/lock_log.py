@@ -1,4 +1,4 @@
-"""What happened to the locks of a run, for ``xenaer.campaign.points.passed``."""
+"""What happened to the locks of a run, for ``xenaer.campaign.steps.points.passed``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A complete system in virtual time, with the same face as one of processes (``xenaer.campaign.system.System``)."""
+"""A complete system in virtual time, with the same face as one of processes (``campaign.steps.system.System``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kernel_stub.kernel import MS, Kernel, Task
 from kernel_stub.rpc import RpcError
 from protocol.ports import Record
 from protocol.topology import HostSpec
-from xenaer.campaign.system import Watch
+from xenaer.campaign.steps.system import Watch
 from xenaer.control import ControlError
 from xenaer.journal import entry
 from xenaer.simulation.arming import Arming
@@ -29,7 +29,7 @@ class SimError(ControlError):
 
 
 class SimCall:
-    """``xenaer.campaign.system.Call``: a control request that is under way."""
+    """``xenaer.campaign.steps.system.Call``: a control request that is under way."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -110,7 +110,7 @@ class SimSystem:
         self.world.drop(kernel)
         self._alive -= 1
 
-    # -- xenaer.campaign.system.System -------------------------------------------------------------------
+    # -- xenaer.campaign.steps.system.System -------------------------------------------------------------------
     @property
     def lost(self) -> bool:
         """The hypervisor stub has ended before its time: the host is gone."""

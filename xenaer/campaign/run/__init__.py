@@ -1,0 +1,1 @@
+"""How many cases are played and kept: workers, dispatch, results, the directory of a run."""

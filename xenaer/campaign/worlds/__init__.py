@@ -1,0 +1,1 @@
+"""Where cases are played: virtual time, real processes, the library of scenarios; and what is looked up afterwards."""

@@ -1,0 +1,198 @@
+"""Plays cases in virtual time, on machines that are set back between cases."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from protocol.ports import Record
+from xenaer.campaign.build import REFERENCE, Builder, Case
+from xenaer.campaign.campaign import Campaign
+from xenaer.campaign.case import CaseResult, Task
+from xenaer.campaign.exhaustive import POINTS
+from xenaer.campaign.expectations import Ending, unmet
+from xenaer.campaign.run import heartbeat
+from xenaer.campaign.steps.play import Runner
+from xenaer.campaign.steps.points import LockPoint, Owners, PhasePoint, Point, RecordPoint, passed
+from xenaer.campaign.verdict.coverage import coverage_of
+from xenaer.campaign.verdict.facts_read import read
+from xenaer.campaign.verdict.journal_hash import digest_of, pack_journal
+from xenaer.campaign.verdict.verdict import decide
+from xenaer.campaign.worlds.look import look
+from xenaer.campaign.worlds.machine import SetupError, SimMachine
+from xenaer.campaign.worlds.played import (
+    Played,
+    broken,
+    differs,
+    failed_steps,
+    points_reached,
+    result_of,
+    verified,
+    with_bugs,
+)
+from xenaer.journal import Entry, entry
+from xenaer.simulation.explore import Pick, explore
+
+MACHINES_MAX = 6  # booted at the same time
+WINDOW_NS = 100_000  # in other orders a message may be late by as much, which is several messages
+SCRIPT = "script"
+ORDER, ORDERS, EQUIVALENT, CUT, DEVIATIONS = "order", "orders", "equivalent", "cut", "deviations"  # of a feedback
+
+
+class SimulatedPlayer:
+    """``chunk.Player`` in this process."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.builder = Builder(campaign)
+        self._machines: OrderedDict[str, SimMachine] = OrderedDict()
+        explored = campaign.form.explore
+        self._exhaustive = explored.exhaustive if explored is not None else None
+
+    def close(self) -> None:
+        """Nothing runs."""
+        self._machines.clear()
+
+    def rehearse(self) -> None:
+        """Boot the machine of the first case, if all cases have the same host."""
+        if self.builder.uniform:
+            self._keep("", SimMachine(self.campaign.script(self.campaign.form.setup, self.campaign.variant({}))))
+
+    def play(self, task: Task) -> CaseResult:
+        """One case, in one order of events or in many; a second time on a fresh machine if the task says so."""
+        case = self.builder.build(task.number, task.recipe)
+        try:
+            played = self._orders(case)
+            if task.twice:
+                played = self._compared(case, played)
+        except SetupError as error:
+            return broken(case, str(error))
+        return result_of(case, played, task)
+
+    # -- orders ----------------------------------------------------------------------------------
+    def _orders(self, case: Case) -> Played:
+        """The order of events that did most harm, of those that the campaign asks for."""
+        bound = self._exhaustive.bound if self._exhaustive is not None else 0
+        exact = self.campaign.form.exact
+        if exact is not None and exact.order:
+            return self._one(case, pick=_along(exact.order))
+        if not bound or case.recipe.get(REFERENCE):
+            return self._one(case)
+        assert self._exhaustive is not None
+        return self._explored(case, bound, self._exhaustive.orders)
+
+    def _explored(self, case: Case, bound: int, limit: int) -> Played:
+        worst: list[Played] = []
+
+        def run(pick: Pick) -> list[str]:
+            heartbeat.begin(case.number, 1)
+            ways: list[int] = []
+
+            def noted(lanes: Any) -> int:
+                ways.append(pick(lanes))
+                return ways[-1]
+
+            played = self._one(case, pick=noted)
+            if not worst or played.rank < worst[0].rank:
+                played.feedback[ORDER] = _without_trailing_zeros(ways)
+                worst[:] = [played]
+            return []
+
+        report = explore(run, bound, limit)
+        found = worst[0]
+        found.feedback |= {ORDERS: report.complete, EQUIVALENT: report.redundant, CUT: report.cut}
+        return found
+
+    def _compared(self, case: Case, first: Played) -> Played:
+        """The first run again, on a machine booted for it; a difference is a harness error."""
+        order = first.feedback.get(ORDER)
+        second = self._one(case, pick=_along(order) if order else None, fresh=True)
+        if second.digest == first.digest:
+            return first
+        differs(first, second.digest)
+        return first
+
+    # -- one run -----------------------------------------------------------------------------------
+    def _one(self, case: Case, *, pick: Pick | None = None, fresh: bool = False) -> Played:
+        machine = self._machine(case, fresh=fresh)
+        system = machine.system
+        machine.begin(case.seed)
+        runner = Runner(system, self.campaign.script(case.steps, case.host))
+        system.world.pick, system.world.window = pick, WINDOW_NS
+        try:
+            runner.play()
+            runner.settle(self.campaign.form.settle_s * 1000)
+        except BaseException:  # an order that is given up, or a driver that escapes
+            machine.close()
+            raise
+        finally:
+            system.world.pick = None
+        return self._judged(case, machine, runner)
+
+    def _judged(self, case: Case, machine: SimMachine, runner: Runner) -> Played:
+        system, form = machine.system, self.campaign.form
+        during = read(machine.ground, machine.state, system.raw_records())
+        after = look(system, during.state, form.workload, machine.images)
+        records = system.raw_records()
+        facts = read(machine.ground, machine.state, records)
+        verdict = with_bugs(decide(facts, after), facts)
+        ending = Ending(
+            case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
+            _lazy(lambda: [entry(party, record) for party, record in records]),
+            lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
+        )  # fmt: skip
+        problems = failed_steps(case.steps, runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
+        journal = pack_journal(records, machine.begin_ns)
+        played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
+        if case.recipe.get(REFERENCE):
+            assert self._exhaustive is not None
+            played.feedback[POINTS] = fault_points(records, machine.owners, self._exhaustive.points)
+        played.feedback |= points_reached(case.steps, runner.results)
+        if machine.reusable:
+            self._keep(case.variant, machine)
+        else:
+            machine.close()
+        return played
+
+    def _machine(self, case: Case, *, fresh: bool) -> SimMachine:
+        """A machine for a case: the one that was kept, or a new one."""
+        kept = None if fresh else self._machines.pop(case.variant, None)
+        return kept or SimMachine(self.campaign.script(self.campaign.form.setup, case.host))
+
+    def _keep(self, variant: str, machine: SimMachine) -> None:
+        self._machines[variant] = machine
+        if len(self._machines) > MACHINES_MAX:
+            self._machines.popitem(last=False)
+
+
+def _lazy(make: Callable[[], list[Entry]]) -> Callable[[], list[Entry]]:
+    kept: list[list[Entry]] = []
+
+    def get() -> list[Entry]:
+        if not kept:
+            kept.append(make())
+        return kept[0]
+
+    return get
+
+
+def _along(order: list[int]) -> Pick:
+    """Take the ways of a known order, then always the first one."""
+    ways = iter(order)
+    return lambda lanes: min(next(ways, 0), len(lanes) - 1)
+
+
+def _without_trailing_zeros(ways: list[int]) -> list[int]:
+    end = len(ways)
+    while end and not ways[end - 1]:
+        end -= 1
+    return ways[:end]
+
+
+KIND_OF: dict[type[Point], str] = {PhasePoint: "phase", RecordPoint: "record", LockPoint: "lock"}
+
+
+def fault_points(records: list[tuple[str, Record]], owners: Owners, kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """The program points of these kinds that a run has passed, as ``at:`` takes them."""
+    return [point.to_form() for point in passed(records, owners=owners) if KIND_OF[type(point)] in kinds]
