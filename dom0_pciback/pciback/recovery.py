@@ -408,6 +408,9 @@ class HardenedRecovery:
         """One verdict line per group; with several groups the functions are named (H14)."""
         source, groups = this.source, [group for group in this.groups if not group.only_ports()] or this.groups
         several = len(groups) > 1
+        if not groups:  # all that was below has been taken out: the kernel's own walk over nothing is a success
+            self.core.printk(INFO, this.bridge, "AER: device recovery successful")
+            self.kernel.trace("recovery.end", source.name, result_name(_RECOVERED), "successful")
         for group in groups:
             verdict = group.verdict()
             if verdict == "abandoned":

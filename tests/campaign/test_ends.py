@@ -115,3 +115,8 @@ def test_what_a_detach_has_reset_needs_no_other_one(rc: int, outcome: str) -> No
     w.steps("g1", "stop", "remove_nodes", "destroy")
     found = w.verdict().outcome
     assert found == outcome if outcome else found != "function-reset-missing"
+
+
+def test_what_was_pulled_out_cannot_be_reset() -> None:
+    w = Written().dom0("pci.remove", A).stub("domain.shutdown", "g1", 0).steps("g1", "dying", "stop", "destroy")
+    assert not reset_faults(w.facts(), Afterwards())

@@ -72,3 +72,11 @@ def test_what_was_pulled_out_can_be_put_in_and_given_away_again() -> None:
     each.settle(20_000)
     assert len(devices_of_the_guest(each)) == 1
     each.check()
+
+
+def test_an_error_of_a_port_below_which_nothing_is_left_has_an_end() -> None:
+    each = rig()
+    remove(each, "pulled")
+    each.settle(20_000).inject("0000:00:04.0", MALF_TLP).settle()
+    assert each.verdicts() == ["successful"]
+    assert each.verdict_lines() == ["successful"]

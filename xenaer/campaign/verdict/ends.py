@@ -43,6 +43,8 @@ def reset_faults(facts: Facts, after: Afterwards) -> list[ResetFault]:
 
 def _judge(facts: Facts, after: Afterwards, life: Life, bdf: str) -> ResetFault | None:
     """One function of a guest that has ended; rows in order, the first that fits."""
+    if bdf in facts.left and bdf not in facts.assigned:
+        return None  # its slot has lost it: there is nothing to reset, and nobody else has it
     released = _first_after(facts.released.get(bdf, ()), life.end_begun())
     following = _first_after(facts.assigned.get(bdf, ()), life.end_begun())
     goods = [at for at in facts.good_resets.get(bdf, ()) if following == NEVER or at < following]
