@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.ports import Record
 from tests.report.rig import EVIL, browser, made_up, opened, played, row
 from xenaer.campaign.case import Outcome
 from xenaer.campaign.journal_hash import pack_journal
@@ -123,7 +124,7 @@ def test_a_phone_has_no_sideways_scrolling(shown: Path) -> None:
 
 def test_what_a_guest_says_stays_text(tmp_path: Path) -> None:
     browser()
-    records = [("left", (1000 * number, "irq", "printk", "", 6, SAID)) for number in range(3)]
+    records: list[tuple[str, Record]] = [("left", (1000 * number, "irq", "printk", "", 6, SAID)) for number in range(3)]
     records.append(("dom0", (5000, "irq", "pciback.ask", SAID, SAID, 1)))
     journal = pack_journal([(party, record) for party, record in records], 0)
     bad = row(0, Outcome.HANG, stratum=SAID, text=SAID, problems=["<b>"], journal=journal)

@@ -94,7 +94,8 @@ def test_the_blast_radius_has_sources_errors_and_guests(run: Path) -> None:
     assert all(sum(outcomes.values()) == 6 for entry in data["blast"] for outcomes in entry["guests"].values())
     nodes = {node["bdf"]: node for node in data["host"]["nodes"]}
     assert nodes["0000:03:00.0"] == {
-        "bdf": "0000:03:00.0", "parent": "0000:02:00.0", "name": "nic0", "kind": "network device", "guest": "left", "aer": True,
+        "bdf": "0000:03:00.0", "parent": "0000:02:00.0", "name": "nic0", "kind": "network device", "guest": "left",
+        "aer": True,
     }  # fmt: skip
 
 
