@@ -216,10 +216,10 @@ def test_the_first_reason_in_time_counts() -> None:
     assert found.label == "invalid-answer"
 
 
-@pytest.mark.parametrize("when", ["before its end", "after it"])
+@pytest.mark.parametrize("when", ["before that", "after it"])
 def test_a_device_that_was_pulled_out_is_no_reason(when: str) -> None:
     w = Written().inject(A).begin(A, frozen=True).ask(A, ED, 3, state=2)
-    if when == "before its end":
+    if when == "before that":
         w.dom0("pci.state", A, "PERM_FAILURE")
     w.reset(PORT, "bus", -25, task="irq/24-aerdrv").end(A, "failed")
     if when == "after it":

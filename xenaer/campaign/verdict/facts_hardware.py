@@ -171,7 +171,10 @@ def _reset(facts: Facts, party: str, r: Any) -> None:
 
 
 def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
-    """A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it."""
+    """A recovery has resets of its own; those that somebody else asked for meanwhile are not part of it.
+
+    What was pulled out or ejected is no fault of anybody: its guest lives on without it, as after H11.
+    """
     good = not rc
     facts.last_reset[bdf] = facts.at, good
     if good:
@@ -184,7 +187,7 @@ def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
         recovery.hit.add(bdf)
         if good:
             recovery.lost.pop(bdf, None)
-        else:
+        elif bdf not in facts.left:
             recovery.lost[bdf] = f"{method} reset failed ({rc})"
 
 

@@ -103,7 +103,7 @@ def _outcome(facts: Facts, party: str, r: Any) -> None:
 
 def _check(facts: Facts, party: str, r: Any) -> None:
     recovery = facts.recovery_of(r[3])
-    if recovery is not None and not r[4]:
+    if recovery is not None and not r[4] and r[3] not in facts.left:
         recovery.lost[r[3]] = str(r[5])
 
 

@@ -138,14 +138,10 @@ def _by_silence(facts: Facts, life: Life) -> Required | None:
 
 
 def _by_device(facts: Facts, life: Life) -> Required | None:
-    """A device that did not come back from a reset (KILL-5, errata 9.2 no. 5 and 14).
-
-    One that was pulled out or ejected meanwhile is no fault of anybody: its guest lives on without it, as after H11.
-    """
+    """A device that did not come back from a reset (KILL-5, errata 9.2 no. 5 and 14)."""
     for recovery in facts.recoveries:
         for bdf, why in recovery.lost.items():
-            left = facts.left.get(bdf, NEVER)
-            if facts.had(life, bdf, recovery.at) and not NEVER < left < recovery.done:
+            if facts.had(life, bdf, recovery.at):
                 return Required("device-lost", "KILL-5", f"has lost {bdf}: {why}", max(recovery.done, recovery.at))
     return None
 
