@@ -74,6 +74,14 @@ def test_every_pair_of_axes_has_every_case(run: Path) -> None:
     assert matrix["axes"][0]["labels"] == ["nic0", "nic1", "switch0"]
 
 
+def test_axes_with_too_many_cells_are_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xenaer.report.gather.CELLS_MAX", 30)
+    matrix = shown(run)["matrix"]
+    assert 0 < len(matrix["pairs"]) < 6
+    monkeypatch.undo()
+    report(run)
+
+
 def test_a_cell_counts_its_cases(run: Path) -> None:
     data = shown(run)
     with RunFolder.read(run) as folder:

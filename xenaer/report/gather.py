@@ -24,6 +24,8 @@ from xenaer.report.empty import empty
 from xenaer.report.sequence import KINDS, Texts
 from xenaer.yaml_lines import InputError
 
+CELLS_MAX = 100_000  # of all pairs of axes together, about 1.5 MB
+
 Data = dict[str, Any]
 
 
@@ -147,9 +149,11 @@ def _matrix(counts: Counts, columns: Columns | None) -> Data:
         return {"axes": [], "pairs": {}, "dropped": []}
     every = columns.every
     used = [number for number, column in enumerate(every) if _tells_something(column, every[:number])]
-    pairs = {}
-    for (one, other), cells in counts.cells():
-        if one in used and other in used:
+    pairs: dict[str, list[tuple[int, int, int, int]]] = {}
+    room = CELLS_MAX
+    for (one, other), cells in sorted(counts.cells(), key=lambda item: (len(item[1]), item[0])):
+        room -= len(cells)
+        if one in used and other in used and room >= 0:
             pairs[f"{used.index(one)},{used.index(other)}"] = cells
     axes = [{"name": every[number].name, "labels": every[number].labels} for number in used]
     return {"axes": axes, "pairs": pairs, "dropped": columns.dropped}

@@ -173,7 +173,7 @@ class Spans:
     def step(self, record: Raw) -> None:
         """Steps are written when they are done."""
         now, track, given = record[0], (record[1], record[2]), fields(record)
-        begin = int(self._stepped.get(track) or now)
+        begin = self._stepped.setdefault(track, now)
         self._stepped[track] = now
         name = f"{given.get('step', '')} {given.get('bdf', '')}".strip()
         self.spans.append(Span(track, STEP, name, begin, now, given))

@@ -22,6 +22,11 @@ function showMatrix() {
       choice("columns", names, String(columns), (value) => turn(rows, +value)),
       h("button", { type: "button", onclick: () => turn(columns, rows) }, "swap"));
     detail.replaceChildren(h("p", { class: "dim" }, "Choose a cell for its figures (arrow keys move)."));
+    if (!pairOf(rows, columns)) {
+      place.replaceChildren(h("p", { class: "empty" }, "These two axes have more cells than this page has room for; " +
+        "results.sqlite has the values of every case in its column recipe."));
+      return;
+    }
     place.replaceChildren(h("div", { class: "scroll" }, grid(rows, columns, (picked) => explain(detail, rows, columns, picked))));
   };
   const turn = (nextRows, nextColumns) => {
@@ -38,10 +43,12 @@ function showMatrix() {
   draw();
 }
 
+const pairOf = (rows, columns) => data.matrix.pairs[rows > columns ? `${columns},${rows}` : `${rows},${columns}`];
+
 function cellsOf(rows, columns) {  // "row,column" -> outcome -> [good, not good]
   const turned = rows > columns;
   const found = new Map();
-  for (const [one, other, code, count] of data.matrix.pairs[turned ? `${columns},${rows}` : `${rows},${columns}`] || []) {
+  for (const [one, other, code, count] of pairOf(rows, columns)) {
     const key = turned ? `${other},${one}` : `${one},${other}`;
     if (!found.has(key)) found.set(key, {});
     const cell = found.get(key), name = data.outcomes[code >> 1];

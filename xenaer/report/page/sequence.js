@@ -149,7 +149,7 @@ function paint(view, box, inner, log) {
   const free = new Map();  // lane or column -> first y that is not taken by a text
   const fits = (key, y) => {
     if (y < (free.get(key) ?? -1e9)) return false;
-    free.set(key, y + 11.5);
+    free.set(key, y + 11);
     return true;
   };
   const { shown } = view;
