@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from protocol.ports import Record
 from xenaer.campaign.build import REFERENCE, Builder, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
@@ -14,7 +13,7 @@ from xenaer.campaign.exhaustive import POINTS
 from xenaer.campaign.expectations import Ending, unmet
 from xenaer.campaign.run import heartbeat
 from xenaer.campaign.steps.play import Runner
-from xenaer.campaign.steps.points import LockPoint, Owners, PhasePoint, Point, RecordPoint, passed
+from xenaer.campaign.steps.points import LockEvent, LockPoint, PhasePoint, Point, RecordPoint, passed
 from xenaer.campaign.verdict.coverage import coverage_of
 from xenaer.campaign.verdict.facts_read import read
 from xenaer.campaign.verdict.journal_hash import digest_of, pack_journal
@@ -33,6 +32,7 @@ from xenaer.campaign.worlds.played import (
 )
 from xenaer.journal import Entry, entry
 from xenaer.simulation.explore import Pick, explore
+from xenaer.simulation.lock_log import LockLog
 
 MACHINES_MAX = 6  # booted at the same time
 WINDOW_NS = 100_000  # in other orders a message may be late by as much, which is several messages
@@ -120,6 +120,7 @@ class SimulatedPlayer:
         machine.begin(case.seed)
         runner = Runner(system, self.campaign.script(case.steps, case.host))
         system.world.pick, system.world.window = pick, WINDOW_NS
+        locks = LockLog(system.parts) if case.recipe.get(REFERENCE) else None
         try:
             runner.play()
             runner.settle(self.campaign.form.settle_s * 1000)
@@ -128,9 +129,11 @@ class SimulatedPlayer:
             raise
         finally:
             system.world.pick = None
-        return self._judged(case, machine, runner)
+            if locks is not None:
+                locks.close()
+        return self._judged(case, machine, runner, locks.events if locks is not None else ())
 
-    def _judged(self, case: Case, machine: SimMachine, runner: Runner) -> Played:
+    def _judged(self, case: Case, machine: SimMachine, runner: Runner, locks: Sequence[LockEvent]) -> Played:
         system, form = machine.system, self.campaign.form
         during = read(machine.ground, machine.state, system.raw_records())
         after = look(system, during.state, form.workload, machine.images)
@@ -147,7 +150,8 @@ class SimulatedPlayer:
         played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
         if case.recipe.get(REFERENCE):
             assert self._exhaustive is not None
-            played.feedback[POINTS] = fault_points(records, machine.owners, self._exhaustive.points)
+            points = passed(records, locks, machine.owners)
+            played.feedback[POINTS] = [p.to_form() for p in points if KIND_OF[type(p)] in self._exhaustive.points]
         played.feedback |= points_reached(case.steps, runner.results)
         if machine.reusable:
             self._keep(case.variant, machine)
@@ -191,8 +195,3 @@ def _without_trailing_zeros(ways: list[int]) -> list[int]:
 
 
 KIND_OF: dict[type[Point], str] = {PhasePoint: "phase", RecordPoint: "record", LockPoint: "lock"}
-
-
-def fault_points(records: list[tuple[str, Record]], owners: Owners, kinds: Sequence[str]) -> list[dict[str, Any]]:
-    """The program points of these kinds that a run has passed, as ``at:`` takes them."""
-    return [point.to_form() for point in passed(records, owners=owners) if KIND_OF[type(point)] in kinds]
