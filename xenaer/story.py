@@ -32,6 +32,7 @@ STEP_WORDS = {
     "check": "{bdf} is checked: {result}",
     "deassign": "{bdf} is taken away, into quarantine",
 }
+REGISTER_MAX = 0xFFFFFFFF
 FAILED_RESULTS = ("failed", "bad", "timeout")
 
 
@@ -79,8 +80,8 @@ def severity_word(value: object) -> str:
 
 
 def error_names(severity: str, status: object) -> str:
-    """The names of the bits set in a status register, as the kernel log has them."""
-    if not isinstance(status, int):
+    """The names of the bits set in a status register, as the kernel log has them; what is no register stays itself."""
+    if not isinstance(status, int) or not 0 <= status <= REGISTER_MAX:  # a guest may write anything into its journal
         return str(status)
     kind = "correctable" if severity == "correctable" else "uncorrectable"
     found = bits_of(kind, status)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from xenaer.cli import main
 from xenaer.report.journals import JournalError, unpack
 from xenaer.report.perfetto import text, trace
 from xenaer.report.sequence import Diagram, Texts
+from xenaer.story import error_names
 
 REQUIRED = {"ph", "ts", "pid", "tid", "name"}
 MORE = {"B": set[str](), "E": set[str](), "M": {"args"}, "i": {"s"}, "s": {"id", "cat"}, "f": {"id", "cat", "bp"}}
@@ -127,6 +128,13 @@ PARTIES = st.sampled_from(["dom0", "left", "right", "hypervisor", "supervisor-le
 RECORDS = st.lists(
     st.tuples(st.integers(0, 5), PARTIES, st.sampled_from(["irq", "work", ""]), st.sampled_from(sorted(LABELS)), NAMES,
               st.lists(VALUES, max_size=5)), max_size=40)  # fmt: skip
+
+
+def test_a_register_that_is_none() -> None:
+    """The bits of a negative number never end."""
+    assert error_names("fatal", -1) == "-1"
+    assert error_names("fatal", 1 << 40) == str(1 << 40)
+    assert error_names("correctable", 1) == "RxErr"
 
 
 @settings(max_examples=300, deadline=None)

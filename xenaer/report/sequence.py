@@ -100,10 +100,14 @@ class Diagram:
         return self.lanes.index(name) if name in self.lanes else len(self.lanes) - 1
 
     def front(self, guest: str) -> int:
-        """pcifront of a guest; its driver is the next one."""
+        """pcifront of a guest."""
         if guest not in self._guests:
             return 3 if len(self.lanes) > 4 else self.lane(STUB)
         return 3 + 2 * min(self._guests.index(guest), GUESTS_MAX)
+
+    def driver(self, guest: str) -> int:
+        """The driver of a guest; a party that is no guest has none, whatever its journal says."""
+        return self.front(guest) + 1 if guest in self._guests else self.front(guest)
 
     def asked_guest(self, record: Raw) -> int:
         """The lane of the guest that this question is for."""
@@ -191,13 +195,13 @@ def _pciback_return(seq: Diagram, record: Raw) -> Place:
 
 def _driver_call(seq: Diagram, record: Raw) -> Place:
     front = seq.front(record[1])
-    return front, front + 1, "ask", str(record[5])
+    return front, seq.driver(record[1]), "ask", str(record[5])
 
 
 def _driver_callback(seq: Diagram, record: Raw) -> Place:
     front, phase = seq.front(record[1]), str(record[5])
     word = "done" if phase == "resume" else vote_word(fields(record).get("answer"))
-    return front + 1, front, "answer" if word in GOOD else "bad", word
+    return seq.driver(record[1]), front, "answer" if word in GOOD else "bad", word
 
 
 def _answer(seq: Diagram, record: Raw) -> Place:
@@ -268,7 +272,7 @@ def _workload(seq: Diagram, record: Raw) -> Place:
     given = fields(record)
     good = not given.get("error") and given.get("asked") == given.get("verified")
     text = f"workload {given.get('verified')} of {given.get('asked')} {given.get('error', '')}".strip()
-    return seq.front(record[1]) + 1, -1, "good" if good else "bad", text
+    return seq.driver(record[1]), -1, "good" if good else "bad", text
 
 
 ARROWS: dict[str, Callable[[Diagram, Raw], Place]] = {

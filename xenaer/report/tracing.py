@@ -9,13 +9,14 @@ from xenaer.campaign.again import find_case, replay
 from xenaer.campaign.case import CaseResult
 from xenaer.campaign.run.rows import to_result
 from xenaer.campaign.run.run_folder import RunFolder, explained
+from xenaer.campaign.smallest import NoCaseError
 from xenaer.report.gather import shared_host, subject_of
 from xenaer.report.journals import JournalError, kept, owners, unpack
 from xenaer.report.perfetto import text, trace
 
 
 def trace_case(path: Path, name: str, output: Path) -> list[str]:
-    """Write the trace of a case; lines for people. Raises LookupError, RunFolderError, InputError."""
+    """Write the trace of a case; lines for people. Raises NoCaseError, RunFolderError, InputError."""
     with RunFolder.read(path) as folder:
         row = find_case(folder, name)
         result, file = to_result(row), kept(folder.path, row.case_id)
@@ -24,7 +25,7 @@ def trace_case(path: Path, name: str, output: Path) -> list[str]:
     try:
         records = unpack(journal)
     except JournalError as error:
-        raise LookupError(f"{file}: {error}; play the case again with: xenaer campaign replay {name} --trace") from None
+        raise NoCaseError(f"{file}: {error}; play the case again with: xenaer campaign replay {name} --trace") from None
     about = {"case": result.case_id, "outcome": str(result.outcome), "text": result.text, "stratum": result.stratum}
     data = trace(records, owned, about)
     with explained(output):
