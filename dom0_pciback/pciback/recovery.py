@@ -10,14 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from dom0_pciback.aer import report
 from dom0_pciback.aer.names import UNCOR_NAMES
 from dom0_pciback.aer.recovery import ResetSubordinates
-from dom0_pciback.aer.report import (
-    report_error_detected,
-    report_mmio_enabled,
-    report_resume,
-    report_slot_reset,
-)
 from dom0_pciback.aer.root_reset import aer_root_reset, bridge_of, devices_below
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
@@ -364,12 +359,12 @@ class HardenedRecovery:
     async def _native(self, dev: PciDev, phase: Phase, state: ChannelState) -> int | None:
         """A function with a driver of dom0 itself: as the kernel's own walk does it."""
         if phase is _ERROR_DETECTED:
-            return await report_error_detected(self.core, dev, state)
+            return await report.report_error_detected(self.core, dev, state)
         if phase is _MMIO_ENABLED:
-            return await report_mmio_enabled(self.core, dev)
+            return await report.report_mmio_enabled(self.core, dev)
         if phase is _SLOT_RESET:
-            return await report_slot_reset(self.core, dev)
-        await report_resume(self.core, dev)
+            return await report.report_slot_reset(self.core, dev)
+        await report.report_resume(self.core, dev)
         return None
 
     # -- ends --------------------------------------------------------------------------------------

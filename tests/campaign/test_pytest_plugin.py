@@ -16,6 +16,8 @@ DRIVER = """\
 from domu_pcifront.drivers.xnic import XNic
 from protocol.ers import ErsResult
 
+pytestmark = pytest.mark.processes
+
 
 class Bad(XNic):
     name = "bad"

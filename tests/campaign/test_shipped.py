@@ -10,6 +10,8 @@ from tests.tidy.sources import ROOT
 from xenaer.campaign.file import load_campaign
 from xenaer.cli import main
 
+pytestmark = pytest.mark.processes
+
 CAMPAIGNS = sorted((ROOT / "campaigns").glob("*.yaml"))
 SMALL = "small"
 

@@ -17,6 +17,8 @@ from xenaer.campaign.verdict.statistics import wilson
 from xenaer.report.gather import gather, subject_of
 from xenaer.report.write import report
 
+pytestmark = pytest.mark.processes
+
 SAID = EVIL.replace("\udc80", "")  # no UTF-8 holds that
 SECTIONS = ("outcomes", "matrix", "blast", "cases", "times", "coverage")
 
