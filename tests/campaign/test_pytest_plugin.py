@@ -11,12 +11,12 @@ import pytest
 
 from xenaer.boot import PACKAGE, data_dir
 
+pytestmark = pytest.mark.processes
+
 PAIR = data_dir("hosts") / "pair.yaml"
 DRIVER = """\
 from domu_pcifront.drivers.xnic import XNic
 from protocol.ers import ErsResult
-
-pytestmark = pytest.mark.processes
 
 
 class Bad(XNic):
