@@ -138,7 +138,7 @@ def test_no_combination_raises_loses_a_count_or_leaves_a_task_waiting(
             m.world.run_until(lambda: False, m.world.now() + 3_000_000)
     m.world.run_until(
         lambda: False, m.world.now() + 3_600 * NS_PER_S
-    )  # six resets may wait for a minute each, and more
+    )  # resets wait for a minute each
     assert m.at_rest, m.kernel.tasks
     assert not any(record[2] == "kernel.oops" for record in m.journal.records)
     check_counts(m)
