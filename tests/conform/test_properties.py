@@ -136,9 +136,7 @@ def test_no_combination_raises_loses_a_count_or_leaves_a_task_waiting(
             m.hierarchy.inject(m.names[name], cor & COR_ALL, uncor & UNCOR_ALL, advisory=advisory)
         if not at_once:
             m.world.run_until(lambda: False, m.world.now() + 3_000_000)
-    m.world.run_until(
-        lambda: False, m.world.now() + 3_600 * NS_PER_S
-    )  # resets wait for a minute each
+    m.world.run_until(lambda: False, m.world.now() + 3_600 * NS_PER_S)  # resets wait for a minute each
     assert m.at_rest, m.kernel.tasks
     assert not any(record[2] == "kernel.oops" for record in m.journal.records)
     check_counts(m)
