@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_half_a_run_is_shown_as_far_as_it_got(tmp_path: Path) -> None:
 def test_a_run_that_went_on_is_not_complete(run: Path, tmp_path: Path) -> None:
     """results.json is of the sitting before."""
     copy = shutil.copytree(run, tmp_path / "copy")
-    with sqlite3.connect(copy / "results.sqlite") as db:
+    with closing(sqlite3.connect(copy / "results.sqlite", isolation_level=None)) as db:
         db.execute("DELETE FROM cases WHERE number = 3")
     assert shown(run)["about"]["complete"]
     assert not shown(copy)["about"]["complete"]
