@@ -198,6 +198,7 @@ class SupervisorProcess:
         self.kernel.trace("party.lost", "hypervisor", reason)
         sys.stderr.write(f"{self.kernel.name}: the hypervisor stub is gone ({reason})\n")
         self.status = LOST
+        self.supervisor.end()
         self.loop.stop()
 
     def run(self) -> int:

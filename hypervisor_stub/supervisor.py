@@ -53,11 +53,6 @@ class Supervisor:
     async def _hello(self) -> None:
         await self.rpc.call("hello", "supervisor", self.name)
 
-    @property
-    def running(self) -> bool:
-        """There is a guest process."""
-        return self._pid != 0
-
     async def _start(self, domid: int, token: str, name: str) -> int:
         if self._pid or self._starting:
             raise RpcError(f"{self.name} runs already, pid {self._pid}" if self._pid else f"{self.name} is starting")
@@ -105,6 +100,7 @@ class Supervisor:
         self.rpc.post("died", self._domid, pid, status)
 
     def end(self) -> None:
-        """Take the guest with us."""
-        if self._pid:
-            self.runner.kill(self._pid)
+        """Take the guest with us; of its end nobody is told any more."""
+        pid, self._pid = self._pid, 0
+        if pid:
+            self.runner.kill(pid)

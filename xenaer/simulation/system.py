@@ -95,14 +95,8 @@ class SimSystem:
         supervisor.on_stop = lambda: self._end(kernel)
         process = self.processes[kernel.name] = SimProcess(self.world, kernel, lambda: [link])
         supervisor.rpc.on_close = lambda reason: process.lost(STUB, reason)
-        process.on_end = lambda: self._supervisor_ends(supervisor, runner)
+        process.on_end = supervisor.end
         return supervisor
-
-    @staticmethod
-    def _supervisor_ends(supervisor: Supervisor, runner: SimRunner) -> None:
-        """Its guest goes with it, and nobody is left who would hear of that."""
-        supervisor.end()
-        runner.on_death = lambda pid, status: None
 
     def _end(self, kernel: Kernel) -> None:
         """A party ends in order, with the same last record as a process."""
