@@ -41,23 +41,19 @@ class Case:
 
 
 class Builder:
-    """Builds the cases of one campaign; hosts and texts that many cases share are made once.
-
-    ``uniform``: all cases have the same host.
-    """
+    """Builds the cases of one campaign; hosts and texts that many cases share are made once."""
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign = campaign
+        self._uniform = campaign.uniform
         self._hosts: dict[str, HostSpec] = {}
-        form = campaign.form
-        self.uniform = not mentioned([form.profile, form.defects, form.drivers, form.without])
 
     def build(self, number: int, recipe: Recipe) -> Case:
         """The case ``number`` of the campaign that ``recipe`` describes."""
         campaign, form = self.campaign, self.campaign.form
         values = self.values(recipe)
         seed = form.exact.seed if form.exact is not None else derived_seed(form.seed, number)
-        variant = "" if self.uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
+        variant = "" if self._uniform else json.dumps(campaign.filled_variant(values), sort_keys=True)
         host = self._hosts.get(variant)
         if host is None:
             host = self._hosts[variant] = campaign.variant(values)

@@ -36,6 +36,17 @@ class Campaign:
         """Are there faults that strike at ``$point``."""
         return POINT in mentioned(self.form.faults, self.axes)
 
+    @property
+    def uniform(self) -> bool:
+        """Have all cases the same host."""
+        form = self.form
+        return not mentioned([form.profile, form.defects, form.drivers, form.without])
+
+    @property
+    def common_host(self) -> HostSpec:
+        """The host of all cases; that of the file if they have several."""
+        return self.variant({}) if self.uniform else self.host
+
     def script(self, steps: list[StepForm], host: HostSpec | None = None) -> Script:
         """Some of its steps, ready to be played."""
         return Script(self.form.name, steps, host or self.host, self.path, self.texts, self.form.about)

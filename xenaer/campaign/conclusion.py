@@ -70,7 +70,7 @@ def conclude(campaign: Campaign, folder: RunFolder, summary: Summary) -> Conclus
     problems = list(_problems(summary))
     for index, form in wanted:
         problems += [text for item in form.rates if (text := _unmet(item, selected[index]))]
-    covered = sections(universe(campaign.host), summary.coverage)
+    covered = sections(universe(campaign.common_host), summary.coverage)
     strata = [figures(name, tally) for name, tally in sorted(tallies.strata.items())]
     return Conclusion(
         problems, figures(campaign.form.name, tallies.total()), strata if len(strata) > 1 else [], covered, counted

@@ -170,5 +170,5 @@ def _coverage(subject: Subject) -> Data:
     reached = {point: count for point, count, _ in subject.folder.store.coverage()}
     if subject.campaign is None:
         return {"sections": [], "reached": sorted(reached.items())}
-    found = [section._asdict() for section in sections(universe(subject.campaign.host), reached)]
+    found = [section._asdict() for section in sections(universe(subject.campaign.common_host), reached)]
     return {"sections": found, "reached": sorted(reached.items())}

@@ -50,7 +50,7 @@ def _packed(error: BaseException) -> bytes:
     try:
         data = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
         pickle.loads(data)
-    except Exception:
+    except Exception:  # making one again runs its own code, which may raise anything; then a substitute tells of it
         substitute: Any = WorkerTaskError(f"{type(error).__name__}: {error}")
         substitute.add_note(f"in a worker:\n{text}")
         return pickle.dumps(substitute, pickle.HIGHEST_PROTOCOL)

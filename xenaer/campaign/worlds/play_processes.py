@@ -17,19 +17,15 @@ from xenaer import local
 from xenaer.campaign.build import Builder, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
-from xenaer.campaign.expectations import Ending, unmet
 from xenaer.campaign.steps.play import Runner
 from xenaer.campaign.verdict.afterwards import Afterwards
-from xenaer.campaign.verdict.coverage import coverage_of
 from xenaer.campaign.verdict.facts import NEVER, Facts
 from xenaer.campaign.verdict.facts_read import read, state_after
 from xenaer.campaign.verdict.ground import Ground, State
-from xenaer.campaign.verdict.journal_hash import digest_of, pack_journal
-from xenaer.campaign.verdict.verdict import decide
 from xenaer.campaign.worlds.look_control import look
 from xenaer.campaign.worlds.machine import SetupError, check_drivers, prepare
 from xenaer.campaign.worlds.play_simulated import SimulatedPlayer
-from xenaer.campaign.worlds.played import Played, broken, failed_steps, points_reached, result_of, verified, with_bugs
+from xenaer.campaign.worlds.played import Played, Remains, broken, failed_steps, judged, points_reached, result_of
 from xenaer.control import ControlError
 from xenaer.journal import Entry, differences, entry
 
@@ -159,7 +155,7 @@ class ProcessPlayer:
 
     def rehearse(self) -> None:
         """Start the system of the first case, if all cases have the same host."""
-        if self.builder.uniform and not self.alone:
+        if self.campaign.uniform and not self.alone:
             self._host = ProcessHost(self.campaign.variant({}))
 
     def close(self) -> None:
@@ -215,18 +211,14 @@ class ProcessPlayer:
         return bool(status["dom0"]) and not any(device["fault"] for device in status["devices"])
 
     def _judged(self, case: Case, host: ProcessHost, runner: Runner, after: Afterwards) -> Played:
-        facts, form = host.facts(), self.campaign.form
-        verdict = with_bugs(decide(facts, after), facts)
-        ending = Ending(
-            case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
-            lambda: [entry(party, record) for party, record in host.records],
-            lambda bdf: dict(host.system.ctl("dom0", "stats", [bdf])),
-        )  # fmt: skip
-        problems = failed_steps(case.steps, runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
+        facts = host.facts()
         begin_ns = host.records[0][1][0] if host.records else 0
-        journal = pack_journal(host.records, begin_ns)
-        reached = points_reached(case.steps, runner.results)
-        return Played(verdict, problems, digest_of(journal), journal, coverage_of(facts), dict(reached))
+        played = judged(self.campaign.form, case, Remains(
+            facts, after, host.records, begin_ns, lambda bdf: dict(host.system.ctl("dom0", "stats", [bdf])),
+            failed_steps(case.steps, runner.results),
+        ))  # fmt: skip
+        played.feedback |= points_reached(case.steps, runner.results)
+        return played
 
 
 class ComparingPlayer:

@@ -8,16 +8,11 @@ from protocol.topology import HostSpec
 from xenaer.campaign.build import Builder, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
-from xenaer.campaign.expectations import Ending, unmet
 from xenaer.campaign.form import SCENARIO
-from xenaer.campaign.verdict.coverage import coverage_of
-from xenaer.campaign.verdict.facts_read import read, state_after
+from xenaer.campaign.verdict.facts_read import read, read_on, state_after
 from xenaer.campaign.verdict.ground import Ground
-from xenaer.campaign.verdict.journal_hash import digest_of, pack_journal
-from xenaer.campaign.verdict.verdict import decide
 from xenaer.campaign.worlds.look import look
-from xenaer.campaign.worlds.played import Played, differs, result_of, verified, with_bugs
-from xenaer.journal import entry
+from xenaer.campaign.worlds.played import Played, Remains, differs, judged, result_of
 from xenaer.scenarios.expected import expected
 from xenaer.scenarios.library import PLAYED, SCENARIOS
 from xenaer.scenarios.outcome import Condition, outcome
@@ -70,20 +65,13 @@ class ScenarioPlayer:
         mark, begin_ns = len(system.raw_records()), system.world.now()
         play_steps(stage, scenario.steps)
         found = outcome(stage, condition)
+        facts = read(ground, state, system.raw_records(), mark)
+        after = look(system, facts.state, form.workload, {})
         records = system.raw_records()[mark:]
-        after = look(system, read(ground, state, records).state, form.workload, {})
-        records = system.raw_records()[mark:]
-        facts = read(ground, state, records)
-        verdict = with_bugs(decide(facts, after), facts)
-        ending = Ending(
-            stage.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
-            lambda: [entry(party, record) for party, record in records],
-            lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
-        )  # fmt: skip
+        read_on(facts, records, facts.count)  # what the look itself has caused
         changed = [] if defects else found.changed(expected()[scenario.name][profile])
         problems = [f"not as the table of scenarios says: {', '.join(changed)}"] if changed else []
-        if profile == "hardened":
-            problems += [text for _, text in verdict.broken]
-        problems += unmet(form, ending)
-        journal = pack_journal(records, begin_ns)
-        return Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
+        return judged(form, case, Remains(
+            facts, after, records, begin_ns, lambda bdf: dict(system.ctl("dom0", "stats", [bdf])), problems,
+            excused=profile != "hardened",
+        ))  # fmt: skip

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from xenaer.campaign.build import REFERENCE, Builder, Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
 from xenaer.campaign.exhaustive import POINTS
-from xenaer.campaign.expectations import Ending, unmet
 from xenaer.campaign.run import heartbeat
 from xenaer.campaign.steps.play import Runner
 from xenaer.campaign.steps.points import LockEvent, LockPoint, PhasePoint, Point, RecordPoint, passed
-from xenaer.campaign.verdict.coverage import coverage_of
-from xenaer.campaign.verdict.facts_read import read
-from xenaer.campaign.verdict.journal_hash import digest_of, pack_journal
-from xenaer.campaign.verdict.verdict import decide
+from xenaer.campaign.verdict.facts_read import read, read_on
 from xenaer.campaign.worlds.look import look
 from xenaer.campaign.worlds.machine import SetupError, SimMachine
 from xenaer.campaign.worlds.played import (
     Played,
+    Remains,
     broken,
     differs,
     failed_steps,
+    judged,
     points_reached,
     result_of,
-    verified,
-    with_bugs,
 )
-from xenaer.journal import Entry, entry
 from xenaer.simulation.explore import Pick, explore
 from xenaer.simulation.lock_log import LockLog
 
 MACHINES_MAX = 6  # booted at the same time
 WINDOW_NS = 100_000  # in other orders a message may be late by as much, which is several messages
-SCRIPT = "script"
-ORDER, ORDERS, EQUIVALENT, CUT, DEVIATIONS = "order", "orders", "equivalent", "cut", "deviations"  # of a feedback
+ORDER, ORDERS, EQUIVALENT, CUT = "order", "orders", "equivalent", "cut"  # keys of a feedback
 
 
 class SimulatedPlayer:
@@ -56,7 +50,7 @@ class SimulatedPlayer:
 
     def rehearse(self) -> None:
         """Boot the machine of the first case, if all cases have the same host."""
-        if self.builder.uniform:
+        if self.campaign.uniform:
             self._keep("", SimMachine(self.campaign.script(self.campaign.form.setup, self.campaign.variant({}))))
 
     def play(self, task: Task) -> CaseResult:
@@ -135,19 +129,14 @@ class SimulatedPlayer:
 
     def _judged(self, case: Case, machine: SimMachine, runner: Runner, locks: Sequence[LockEvent]) -> Played:
         system, form = machine.system, self.campaign.form
-        during = read(machine.ground, machine.state, system.raw_records())
-        after = look(system, during.state, form.workload, machine.images)
         records = system.raw_records()
         facts = read(machine.ground, machine.state, records)
-        verdict = with_bugs(decide(facts, after), facts)
-        ending = Ending(
-            case.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after),
-            _lazy(lambda: [entry(party, record) for party, record in records]),
-            lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
-        )  # fmt: skip
-        problems = failed_steps(case.steps, runner.results) + [text for _, text in verdict.broken] + unmet(form, ending)
-        journal = pack_journal(records, machine.begin_ns)
-        played = Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
+        after = look(system, facts.state, form.workload, machine.images)
+        read_on(facts, records, facts.count)  # what the look itself has caused
+        played = judged(form, case, Remains(
+            facts, after, records, machine.begin_ns, lambda bdf: dict(system.ctl("dom0", "stats", [bdf])),
+            failed_steps(case.steps, runner.results),
+        ))  # fmt: skip
         if case.recipe.get(REFERENCE):
             assert self._exhaustive is not None
             points = passed(records, locks, machine.owners)
@@ -168,17 +157,6 @@ class SimulatedPlayer:
         self._machines[variant] = machine
         if len(self._machines) > MACHINES_MAX:
             self._machines.popitem(last=False)
-
-
-def _lazy(make: Callable[[], list[Entry]]) -> Callable[[], list[Entry]]:
-    kept: list[list[Entry]] = []
-
-    def get() -> list[Entry]:
-        if not kept:
-            kept.append(make())
-        return kept[0]
-
-    return get
 
 
 def _along(order: list[int]) -> Pick:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
+from protocol.ports import Record
 from xenaer.campaign.build import Case
 from xenaer.campaign.case import CaseResult, Outcome, Task
+from xenaer.campaign.expectations import Ending, unmet
+from xenaer.campaign.form import CampaignForm
 from xenaer.campaign.steps.later import StepResult
 from xenaer.campaign.steps.steps_form import StepForm
 from xenaer.campaign.verdict.afterwards import VERIFIED, Afterwards
+from xenaer.campaign.verdict.coverage import coverage_of
 from xenaer.campaign.verdict.facts import Facts
-from xenaer.campaign.verdict.verdict import ROWS, Verdict
+from xenaer.campaign.verdict.journal_hash import digest_of, pack_journal
+from xenaer.campaign.verdict.verdict import ROWS, Verdict, decide
+from xenaer.journal import Entry, entry
 
 ARMED, REACHED = "armed", "reached"  # keys of a feedback
 XL_ACTIONS = frozenset({"attach", "detach", "create", "destroy", "kill", "shutdown", "reboot", "pause", "unpause"})
@@ -33,6 +41,42 @@ class Played:
     def rank(self) -> tuple[bool, int]:
         """Order of harm: what fails comes first, then the row of the verdict."""
         return not self.problems, HARM[self.verdict.label]
+
+
+@dataclass(slots=True)
+class Remains:
+    """What an order that was played leaves to be judged: its journal, and what was found after it.
+
+    ``begin_ns`` is when the case began, ``counters`` gives the statistics files of a function, ``problems`` are those
+    that have been found already. ``excused``: the host is known to break invariants, which is no failure of the case.
+    """
+
+    facts: Facts
+    after: Afterwards
+    records: Sequence[tuple[str, Record]]
+    begin_ns: int
+    counters: Callable[[str], Mapping[str, str]]
+    problems: list[str]
+    excused: bool = False
+
+
+def judged(form: CampaignForm, case: Case, remains: Remains) -> Played:
+    """Verdict, problems, journal and coverage of an order that was played."""
+    facts, after, records = remains.facts, remains.after, remains.records
+
+    @cache
+    def entries() -> list[Entry]:
+        return [entry(party, record) for party, record in records]
+
+    verdict = with_bugs(decide(facts, after), facts)
+    ending = Ending(
+        facts.ground.host, case.values, verdict.outcome, verdict.guests, verdict.phases, verified(after), entries,
+        remains.counters,
+    )  # fmt: skip
+    invariants = [] if remains.excused else [text for _, text in verdict.broken]
+    problems = remains.problems + invariants + unmet(form, ending)
+    journal = pack_journal(records, remains.begin_ns)
+    return Played(verdict, problems, digest_of(journal), journal, coverage_of(facts))
 
 
 def result_of(case: Case, played: Played, task: Task) -> CaseResult:
