@@ -164,7 +164,7 @@ async def _wait(
             return Situation.DETACHED
         if pdev.lost or pdev.leaving:
             await _known_end(pdev)
-            return Situation.GUEST_DEAD if pdev.stopped else Situation.NO_SHARED_PAGE
+            return Situation.GUEST_DEAD if pdev.stopped else Situation.CHANNEL_LOST
         if pdev.stopped:
             return Situation.GUEST_DEAD
         credit = budget.extra if pdev.paused_at is not None else min(pdev.paused_ns() - paused, budget.extra)

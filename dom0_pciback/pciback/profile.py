@@ -90,7 +90,8 @@ class Situation(StrEnum):
 
     NOT_ASSIGNED = "not-assigned"  # no guest has the function
     NO_SHARED_PAGE_YOUNG = "no-shared-page-young"  # a PV guest within its grace time to connect (H13)
-    NO_SHARED_PAGE = "no-shared-page"  # HVM, never connected, or disconnected while the domain lives (X33)
+    NO_SHARED_PAGE = "no-shared-page"  # HVM, never connected, or disconnected while the domain lives
+    CHANNEL_LOST = "channel-lost"  # closed or broken while the guest was asked, and the domain lives (X33, X48)
     NO_AER_HANDLER = "no-aer-handler"  # the page says that pcifront has no AER code
     NO_GUEST_ADDRESS = "no-guest-address"  # the virtual bus has lost the function already (D20)
     ANSWER_NONE = "answer-none"
@@ -222,7 +223,8 @@ _BYSTANDER = (DEBUG, "guest has no {phase} service, its device has no fault")
 _NOTHING, _KILL = False, True
 _REFUSED = (S.ANSWER_NONE, S.ANSWER_DISCONNECT)
 _NO_ADDRESS_LOGS = (_NO_SERVICE, _NO_ADDRESS)  # the second one is printed first
-_PAGELESS = (S.NO_SHARED_PAGE, S.NO_SHARED_PAGE_YOUNG, S.GUEST_DEAD)
+_NO_CHANNEL = (S.NO_SHARED_PAGE, S.CHANNEL_LOST)
+_PAGELESS = (*_NO_CHANNEL, S.NO_SHARED_PAGE_YOUNG, S.GUEST_DEAD)
 
 LINUX_ROWS: tuple[Row, ...] = (
     #   label                situations                            phases   result        kill      log
@@ -239,14 +241,14 @@ LINUX_ROWS: tuple[Row, ...] = (
     Row("mute",              (S.TIMEOUT,),                         _ALL,    _DEFAULT,     _NOTHING, _MUTE),
 )
 
-# In the order of the rows: 9.2 no. 4; H11; H11; H13; H15; H15; 9.2 no. 11; H15; H8; H8; H3; H2 and H16.
+# In the order of the rows: 9.2 no. 4; H11; H11; H13; H15 and X33; H15; 9.2 no. 11; H15; H8; H8; H3; H2 and H16.
 HARDENED_ROWS: tuple[Row, ...] = (
     #   label                situations                            phases   result        kill      log
     Row("unassigned",        (S.NOT_ASSIGNED,),                    _ALL,    _NONE,        _NOTHING, _NOT_FOUND),
     Row("detached",          (S.DETACHED,),                        _ALL,    _NONE,        _NOTHING),
     Row("detaching",         (S.NO_GUEST_ADDRESS,),                _ALL,    _NONE,        _NOTHING, _NO_ADDRESS),
     Row("young",             (S.NO_SHARED_PAGE_YOUNG,),            _ALL,    _NONE,        _NOTHING, _CONNECTING),
-    Row("no-page",           (S.NO_SHARED_PAGE,),                  _ALL,    _DISCONNECT,  _KILL,    _NO_PAGE),
+    Row("no-page",           _NO_CHANNEL,                          _ALL,    _DISCONNECT,  _KILL,    _NO_PAGE),
     Row("no-code",           (S.NO_AER_HANDLER,),                  _ALL,    _DISCONNECT,  _KILL,    _NO_CODE),
     Row("resume-answered",   _ANSWERED,                            _RESUME, _RECOVERED,   _NOTHING),
     Row("no-service",        _REFUSED,                             _ALL,    _DISCONNECT,  _KILL,    _NO_SERVICE),
@@ -256,10 +258,11 @@ HARDENED_ROWS: tuple[Row, ...] = (
     Row("dead",              (S.GUEST_DEAD,),                      _ALL,    _DISCONNECT,  _NOTHING),
 )
 
-# H20: no handler, no AER code or no frontend is no vote, and no reason to die for a neighbour's fault.
+# H20: no handler, no AER code or no frontend is no vote, and no reason to die for a neighbour's fault. Whoever has
+# been told of the error and cannot be told of its end is no bystander any more: its driver has stopped the device.
 BYSTANDER_ROWS: tuple[Row, ...] = (
     Row("untouched",         (S.ANSWER_NONE,),                     _VOTING, _NONE,        _NOTHING, _BYSTANDER),
-    Row("untouched-no-code", (S.NO_AER_HANDLER, S.NO_SHARED_PAGE), _ALL,    _NONE,        _NOTHING, _BYSTANDER),
+    Row("untouched-no-code", (S.NO_AER_HANDLER, S.NO_SHARED_PAGE), _FIRST,  _NONE,        _NOTHING, _BYSTANDER),
     *HARDENED_ROWS,
 )
 # fmt: on

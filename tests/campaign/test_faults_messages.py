@@ -57,10 +57,19 @@ def test_the_message_after_a_lost_one_ends_the_channel() -> None:
 def test_a_doubled_message_is_a_breach(way: str) -> None:
     play = Play(nics(), channel("duplicate", way, ms=1))
     assert play.situations(A)[0] == ("error_detected", "answer-valid")
-    assert play.situations(A)[-1][1] == "no-shared-page"
+    assert play.situations(A)[-1][1] == "channel-lost"
     assert play.outcomes() == {A: "killed", B: "recovered"}
     if way == "in":
         assert play.system.ctl("dom0", "refusals", [])["bad-message"] == 1
+
+
+@WAYS
+def test_also_of_a_bystander_whose_driver_waits_for_the_end(way: str) -> None:
+    """X33: it has been told of the error, and cannot be told of its end."""
+    fault = channel("duplicate", way, ms=1).replace("g1", "g2")
+    play = Play(nics(), f"driver: {{guest: g1, phase: mmio_enabled, does: late, ms: 50}}\n{fault}")
+    assert play.outcomes() == {A: "recovered", B: "killed"}
+    assert play.workload("g1") == 2
 
 
 @WAYS

@@ -46,7 +46,7 @@ def asked(phase: str, answer: int, situation: str, *, state: int = 1, frozen: bo
         (SR, 4, DISCONNECT, "gave-up"),
         (ED, 1, NONE, "no-handler"),
         (SR, 1, NONE, "no-handler"),
-        (ED, 0, "no-shared-page", "closed"),
+        (ED, 0, "channel-lost", "closed"),
         (SR, 2, VALID, "failed-phase"),
         (SR, 3, VALID, "failed-phase"),
         (MM, 2, VALID, "failed-phase"),
@@ -171,6 +171,17 @@ def test_a_frontend_without_aer_code_is_as_good_as_none() -> None:
     found = reason(unasked(Written(), "guest may have no aer driver, kill it"))
     assert found is not None
     assert found.label == "no-code"
+
+
+@pytest.mark.parametrize("voted", [True, False])
+def test_a_bystander_that_cannot_be_told_of_the_end(voted: bool) -> None:
+    """X33: only if it knows of the beginning."""
+    w = Written().inject(A).begin(A)
+    if voted:
+        w.ask(B, ED, 2)
+    w.dom0("printk", "", 3, f"pciback {B}: xen_pciback: {NOT_CONNECTED}")
+    found = reason(w.dom0("recovery.vote", B, MM, "DISCONNECT", "DISCONNECT").end(A), "g2")
+    assert (found.label if found else "") == ("cut-off" if voted else "")
 
 
 @pytest.mark.parametrize("text", ["device is not found/assigned", "nothing that a table says"])

@@ -230,7 +230,7 @@ def test_i12_x33_a_guest_that_closes_its_end_and_lives_on_has_no_page(pair: Pair
     pair.world.settle(10)
     guest.channel.close()
     pair.world.settle(END_KNOWN // MS + 5)
-    assert task.result == (Situation.NO_SHARED_PAGE, 0)
+    assert task.result == (Situation.CHANNEL_LOST, 0)
     assert pair.ask() == (Situation.NO_SHARED_PAGE, 0)
 
 
@@ -240,7 +240,7 @@ def test_x48_wrong_bytes_while_it_is_asked_are_a_disconnect(pair: Pair, guest: H
     pair.world.settle(10)
     pair.front.link.send_raw(raw)
     pair.world.settle(END_KNOWN // MS + 5)
-    assert task.result == (Situation.NO_SHARED_PAGE, 0)
+    assert task.result == (Situation.CHANNEL_LOST, 0)
     assert pair.channel.closed
 
 

@@ -21,7 +21,7 @@ ASKED = (
     Situation.ANSWER_NONE, Situation.ANSWER_DISCONNECT, Situation.ANSWER_VALID, Situation.ANSWER_INVALID,
     Situation.TIMEOUT,
 )  # fmt: skip
-ASKED_HARDENED = (*ASKED, Situation.DETACHED, Situation.GUEST_DEAD, Situation.NO_SHARED_PAGE)
+ASKED_HARDENED = (*ASKED, Situation.DETACHED, Situation.GUEST_DEAD, Situation.CHANNEL_LOST)
 FRONTEND_STATES = (
     XenbusState.UNKNOWN, XenbusState.INITIALISING, XenbusState.INITIALISED, XenbusState.CONNECTED, XenbusState.CLOSING,
     XenbusState.CLOSED, XenbusState.RECONFIGURING,

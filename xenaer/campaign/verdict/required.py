@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from protocol.ers import ErsResult, result_name
 from xenaer.campaign.verdict.facts import Facts
-from xenaer.campaign.verdict.facts_parts import NEVER, PERM_FAILURE, Life, Question, Recovery
+from xenaer.campaign.verdict.facts_parts import NEVER, PERM_FAILURE, Life, Question, Recovery, Silence
 
 ERROR_DETECTED, MMIO_ENABLED, SLOT_RESET, RESUME = "error_detected", "mmio_enabled", "slot_reset", "resume"
 # What a phase may be answered with, and what the votes of a group may merge to, for the recovery to go on.
@@ -92,7 +92,7 @@ QUESTION_ROWS: tuple[QuestionRow, ...] = (
         "has no handler for {bdf} ({phase} answered NONE)"),
     QuestionRow("dragged-along",  "H20",         "answer-none",       _dragged_along,
         "has no handler for {bdf}, whose bus it asked to be reset"),
-    QuestionRow("closed",         "X33",         "no-shared-page",    _not_lost,
+    QuestionRow("closed",         "X33",         "channel-lost",      _not_lost,
         "closed its channel while it was asked {phase} for {bdf}"),
     QuestionRow("failed-phase",   "T4",          "answer-valid",      _cannot_go_on,
         "answered {phase} for {bdf} with {answer}, which does not go on"),
@@ -109,6 +109,9 @@ SILENCE_ROWS: dict[str, tuple[str, str]] = {
     "closed": ("X33, H13", "was not connected when {bdf} had an error"),
     "no-code": ("H15", "has a pcifront without AER code for {bdf}"),
 }
+# The same of one that has voted in this recovery, a bystander too: it is too late to be left alone.
+CUT_OFF = "cut-off", "X33", "was asked about {bdf} and cannot be told how it ended"
+UNREACHABLE = ("closed", "young", "no-code")
 
 
 def required(facts: Facts, life: Life) -> Required | None:
@@ -132,9 +135,21 @@ def _by_question(facts: Facts, life: Life) -> Required | None:
 def _by_silence(facts: Facts, life: Life) -> Required | None:
     for silence in facts.silences:
         row = SILENCE_ROWS.get(silence.why)
-        if silence.life is life and row is not None and at_fault(silence.bdf, silence.recovery):
+        if silence.life is not life:
+            continue
+        if row is not None and at_fault(silence.bdf, silence.recovery):
             return Required(silence.why, row[0], row[1].format(bdf=silence.bdf), silence.at)
+        if silence.why in UNREACHABLE and _has_voted(facts, silence):
+            return Required(CUT_OFF[0], CUT_OFF[1], CUT_OFF[2].format(bdf=silence.bdf), silence.at)
     return None
+
+
+def _has_voted(facts: Facts, silence: Silence) -> bool:
+    """Its driver knows of the recovery, and may have stopped the device."""
+    return any(
+        q.bdf == silence.bdf and q.recovery is silence.recovery and q.situation == "answer-valid"
+        for q in facts.questions
+    )
 
 
 def _by_device(facts: Facts, life: Life) -> Required | None:
