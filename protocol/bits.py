@@ -194,7 +194,7 @@ def allowed_names(kind: Kind | None = None) -> list[str]:
 def bits_of(kind: Kind, status: int) -> Iterator[tuple[int, Bit | None]]:
     """Number and row (None: reserved) of every bit set in ``status``, lowest first."""
     table = BY_KIND[kind]
-    while status:
+    while status > 0:
         number = (status & -status).bit_length() - 1
         yield number, table.get(number)
         status &= status - 1

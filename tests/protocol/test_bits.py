@@ -93,6 +93,11 @@ def test_allowed_names_of_one_kind() -> None:
     assert len(allowed_names()) == len(bits.COR) + len(bits.UNCOR)
 
 
+def test_what_is_no_register_has_no_bits() -> None:
+    """A journal that was tampered with may say so: it must end all the same."""
+    assert list(bits_of("correctable", -1)) == []
+
+
 def test_bits_of_lowest_first_and_reserved_as_none() -> None:
     found: list[tuple[int, Bit | None]] = list(bits_of("uncorrectable", 1 << 20 | 1 << 4 | 1 << 1))
     assert found == [(1, None), (4, bits.UNCOR_BY_NUMBER[4]), (20, bits.UNCOR_BY_NUMBER[20])]

@@ -194,7 +194,7 @@ def _decode_all(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(derandomize=True, max_examples=300)
+@settings(max_examples=300)
 def test_x48_random_bytes_raise_nothing_but_protocol_error(raw: bytes) -> None:
     _decode_all(raw)
 
@@ -209,13 +209,13 @@ _OPS = st.sampled_from(["ok", "error", *sorted({op for _, op in ALL})])
 
 
 @given(_OPS, _VALUES, st.lists(_VALUES, max_size=5))
-@settings(derandomize=True, max_examples=400)
+@settings(max_examples=400)
 def test_x48_well_packed_nonsense_raises_nothing_but_protocol_error(op: str, serial: Any, arguments: list[Any]) -> None:
     _decode_all(msgpack.packb([op, serial, *arguments]))
 
 
 @given(st.integers(0, 40), st.integers(0, 255))
-@settings(derandomize=True, max_examples=300)
+@settings(max_examples=300)
 def test_x48_a_changed_byte_raises_nothing_but_protocol_error(place: int, byte: int) -> None:
     raw = bytearray(encode(CHANNEL))
     raw[place % len(raw)] = byte

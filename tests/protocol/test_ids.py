@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.ids import Sbdf, devfn
@@ -40,7 +40,6 @@ def test_wrong_addresses_are_refused_with_the_text(text: str) -> None:
 
 
 @given(SBDFS)
-@settings(derandomize=True)
 def test_text_and_requester_id_lead_back(sbdf: Sbdf) -> None:
     assert Sbdf.parse(str(sbdf)) == sbdf
     assert Sbdf.from_rid(sbdf.rid, sbdf.segment) == sbdf

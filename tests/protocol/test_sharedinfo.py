@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import sharedinfo as si
@@ -185,7 +185,6 @@ def test_wire_6_the_flag_cleared_alone_answers_with_the_state(state: int, reads_
 
 
 @given(S32)
-@settings(derandomize=True)
 def test_wire_7_any_result_passes_as_it_is(value: int) -> None:
     page = idle()
     page.write_aer_err(value)
@@ -203,7 +202,6 @@ def test_results_wrap_as_an_s32_does(value: int, stored: int) -> None:
 
 
 @given(st.tuples(U32, S32, U32, U32, U32, S32, S32, U32, U32))
-@settings(derandomize=True)
 def test_an_op_reads_back_as_written(op: tuple[int, ...]) -> None:
     page = idle()
     page.write_op(op)

@@ -175,7 +175,7 @@ class Pair:
             assert tree_of(xs) == before
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(ops=OPS)
 def test_xs11_equals_the_model(ops: list[tuple[int, str, str, bool]]) -> None:
     pair = Pair()
