@@ -125,6 +125,7 @@ class HardenedRecovery:
         else:
             await self._each(this.groups, lambda group: self._converse(group, this))
         again = self._again(this)
+        later = self._new_errors(this) if again is None else 0  # nobody was left: for the message that is still queued
         if again is not None and last:  # no end of errors: no fourth chance (errata 9.2 no. 14)
             for group in this.concerned():
                 group.reopen()
@@ -132,7 +133,7 @@ class HardenedRecovery:
             again = None
         if again is _FROZEN:
             self._covered.add(this.source)
-        clear_recovered_status(self.core, this.source)
+        clear_recovered_status(self.core, this.source, later)
         await self._tell_survivors(this.groups)
         if again is not _FROZEN or state is _FROZEN:
             self._conclude(this)  # a non-fatal round that a fatal error has cut short has no verdict of its own

@@ -8,7 +8,7 @@ registers read after the error. AER masks and severities are sticky: a reset lea
 from __future__ import annotations
 
 from dom0_pciback.aer.raw_status import pci_aer_raw_clear_status
-from dom0_pciback.aer.status import pcie_clear_device_status, write_back
+from dom0_pciback.aer.status import pcie_clear_device_status
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pci.state import SavedState, restore_state
@@ -49,15 +49,16 @@ def clear_all_status(core: PciCore, dev: PciDev) -> None:
         core.write(dev, TYPE1.SEC_STATUS, 2, core.read(dev, TYPE1.SEC_STATUS, 2))
 
 
-def clear_recovered_status(core: PciCore, dev: PciDev) -> None:
+def clear_recovered_status(core: PciCore, dev: PciDev, new: int) -> None:
     """H24 for the source at the end of a round, whatever came of it: what the recovery was about.
 
-    A correctable error that has come meanwhile was not: it stays until its message has been looked at (after a
-    reset ``restore`` has cleared it with all the rest).
+    A correctable error that has come meanwhile was not, nor were the bits ``new`` of uncorrectable status: they stay
+    until their message has been looked at (after a reset ``restore`` has cleared them with all the rest).
     """
     pcie_clear_device_status(core, dev)
     if dev.aer:
-        write_back(core, dev, dev.aer + AER.UNCOR_STATUS)
+        status = dev.aer + AER.UNCOR_STATUS
+        core.write(dev, status, 4, core.read(dev, status, 4) & ~new)
     if dev.is_bridge:
         core.write(dev, TYPE1.SEC_STATUS, 2, core.read(dev, TYPE1.SEC_STATUS, 2))
 

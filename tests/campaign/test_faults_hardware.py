@@ -277,3 +277,16 @@ def test_a_reset_by_sysfs_that_fails_says_why() -> None:
     steps = "reset-fault: {device: nic0, how: fails}\nsysfs-reset: {device: nic0}"
     play = Play(nics(reset_ready_ms=200), steps)
     assert play.texts[1] == f"reset of {A}: ENOTTY"
+
+
+def test_h24_an_error_that_comes_while_the_only_guest_is_killed_is_logged_too() -> None:
+    """Nobody is left who could have another round; its message is still queued, and finds its status."""
+    steps = f"""
+        driver: {{guest: g1, phase: error_detected, does: vote, vote: DISCONNECT}}
+        inject: {{device: "{PORT}", errors: [DLP]}}, at: {{record: {{label: pciback.kill}}}}
+        inject: {{device: "{PORT}", errors: [{NONFATAL}]}}
+    """
+    play = Play(nics(functions=1), steps)
+    assert [item["severity"] for item in play.find("aer.error", PORT)] == ["NONFATAL", "FATAL"]
+    assert len(play.find("pciback.kill")) == 1
+    assert [item["verdict"] for item in play.find("recovery.end", PORT)] == ["failed", "failed"]
