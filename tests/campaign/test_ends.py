@@ -120,3 +120,11 @@ def test_what_a_detach_has_reset_needs_no_other_one(rc: int, outcome: str) -> No
 def test_what_was_pulled_out_cannot_be_reset() -> None:
     w = Written().dom0("pci.remove", A).stub("domain.shutdown", "g1", 0).steps("g1", "dying", "stop", "destroy")
     assert not reset_faults(w.facts(), Afterwards())
+
+
+def test_nor_is_one_of_a_recovery_that_found_the_function_faulty() -> None:
+    """Its guest had shut down by then: nothing that it programmed could run, so the order is right."""
+    w = Written().inject(A).begin(A, frozen=True).stub("domain.shutdown", "g1", 1).reset(A, task="irq/24-aerdrv")
+    w.stub("pci.faulty", A, "does not answer").steps("g1", "dying", "stop", "block_dma")
+    w.step("g1", "reset", A, "failed").steps("g1", "deassign", "remove_nodes", "destroy")
+    assert kinds(w) == []

@@ -108,9 +108,12 @@ def _step(facts: Facts, party: str, r: Any) -> None:
 
 
 def _own_reset(facts: Facts, life: Life, bdf: str, result: str) -> None:
-    """The step is written when it is done: the reset that it is about is the last one of the function."""
-    at, good = facts.last_reset.get(bdf, (facts.at, False))
-    life.resets[bdf] = at, good and result != FAILED
+    """The step is written when it is done: the reset that it is about is the last one of the function.
+
+    One that failed may not have touched the function at all, which a recovery had found faulty before.
+    """
+    now = facts.at, False
+    life.resets[bdf] = now if result == FAILED else facts.last_reset.get(bdf, now)
 
 
 def _attach(facts: Facts, party: str, r: Any) -> None:
