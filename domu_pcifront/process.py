@@ -20,6 +20,7 @@ from protocol.transport_zmq import NetEndpoints, open_party_link
 
 LOST = 3
 CRASH = 3  # SHUTDOWN_crash
+_PARTY, _DEVBUS = Decoder(TO_DOMU).compiled(), Decoder(DEVBUS).compiled()  # before the zygote forks
 
 
 class ProcessMachine:
@@ -60,10 +61,10 @@ class DomUProcess:
         journal = ConsoleJournal(file, config["name"]) if config["console"] else file
         self.kernel = Kernel(config["name"], clock, journal, panic_on_oops=False)
         self.loop = Loop(self.kernel)
-        decoders = {"channel": decode_channel, "devbus": Decoder(DEVBUS).decode}
+        decoders = {"channel": decode_channel, "devbus": _DEVBUS.decode}
         who = Identity(pair_of(config["token"]), config["stub"]) if config["stub"] else None
         endpoints = NetEndpoints(self.loop, "ipc://", decoders, own=who.own if who else None)
-        link = open_party_link(self.loop, config["door"], Decoder(TO_DOMU).decode, who)
+        link = open_party_link(self.loop, config["door"], _PARTY.decode, who)
         self.domu = DomU(self.kernel, link, endpoints, ProcessMachine(self), config["token"])
         self.domu.rpc.on_close = lambda reason: self._lost("hypervisor stub", reason)
         self.domu.on_channel = self._channel_up

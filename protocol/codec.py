@@ -49,6 +49,12 @@ class Decoder:
             self._shapes.update(table)
         self._adapters: dict[str, TypeAdapter[tuple[Any, ...]]] = {}
 
+    def compiled(self) -> Decoder:
+        """Itself, with every check made now instead of when it is first needed: processes forked later share them."""
+        for op in self._shapes:
+            self._compile(op)
+        return self
+
     def decode(self, raw: bytes) -> Message:
         """Bytes to ``(op, serial, argument, ...)``. Raises ProtocolError."""
         message = _unpack(raw)
