@@ -23,6 +23,7 @@ from xenaer import local
 from xenaer.bench_aer import golden_cases, storm
 from xenaer.bench_campaign import campaigns
 from xenaer.bench_explore import interleavings
+from xenaer.bench_pytest import pytest_cost
 from xenaer.bench_raw import RawPing, pin
 from xenaer.bench_report import reports
 from xenaer.boot import activate, data_dir
@@ -57,6 +58,7 @@ GOALS = {
     "campaign_scaling": ("at least", 1.8),
     "campaign_process_cases_per_s": ("at least", 40),
     "report_s": ("at most", 20),
+    "pytest_case_ms": ("at most", 3),
 }
 
 
@@ -251,5 +253,6 @@ def up_ready() -> dict[str, Figures]:
 
 
 MEASURES: tuple[Callable[[], dict[str, Figures]], ...] = (
-    simulated, golden_cases, storm, interleavings, campaigns, reports, against_raw, curve, kill_and_restart, up_ready,
+    simulated, golden_cases, storm, interleavings, campaigns, pytest_cost, reports, against_raw, curve,
+    kill_and_restart, up_ready,
 )  # fmt: skip

@@ -85,6 +85,12 @@ class Loaded:
         except StopIteration:
             return found
 
+    def close(self) -> None:
+        """The player ends, if there is one; the next case would have a new one."""
+        player = self.__dict__.pop("player", None)
+        if player is not None:
+            player.close()
+
     def play(self, number: int, recipe: Recipe) -> CaseResult:
         """One case; some of them twice, as in a run."""
         twice = draw(self.campaign.form.seed, number).twice
@@ -119,11 +125,14 @@ class Loaded:
 class CampaignFile(pytest.File):
     """A campaign file; its tests."""
 
+    _loaded: Loaded | None = None
+
     def collect(self) -> Iterator[pytest.Item]:
         """A test per case if their number is known and small, else one per stratum."""
         config = self.config
         try:
             loaded = Loaded(self.path, config.getoption("--xenaer-size"), config.getoption("--xenaer-seed"))
+            self._loaded = loaded
         except InputError as error:
             raise self.CollectError("\n".join(error.problems)) from error
         total = loaded.exploration.total
@@ -132,6 +141,11 @@ class CampaignFile(pytest.File):
         else:
             for stratum in strata(loaded.campaign):
                 yield StratumItem.from_parent(self, name=stratum, loaded=loaded)
+
+    def teardown(self) -> None:
+        """After the last of its tests: a system of processes ends."""
+        if self._loaded is not None:
+            self._loaded.close()
 
     def _cases(self, loaded: Loaded) -> Iterator[pytest.Item]:
         number = 0
@@ -221,7 +235,7 @@ def play_marked(item: pytest.Item, marker: pytest.Mark) -> Played:
     except InputError as error:
         pytest.fail("\n".join(error.problems), pytrace=False)
     played = loaded.played
-    loaded.player.close()
+    loaded.close()
     if played.failed:
         told = "\n".join(figures(played.name, played.tallies.total()).lines())
         first = loaded.explain(played.failed[0], None, Path())

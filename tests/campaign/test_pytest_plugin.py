@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,8 @@ sizes: {{tiny: {{cases: 1}}}}
 """
 
 
-def run_pytest(folder: Path, *words: str, status: int) -> str:
-    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "COLUMNS": "160"}
+def run_pytest(folder: Path, *words: str, status: int, **environ: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "COLUMNS": "160"} | environ
     command = [sys.executable, "-m", "pytest", "-q", *words]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -84,6 +85,23 @@ def test_a_large_campaign_has_a_test_per_stratum(folder: Path) -> None:
     assert "PASSED mine.campaign.yaml::error=CmpltTO" in shown
     assert "FAILED mine.campaign.yaml::error=MalfTLP" in shown
     assert "1 cases, 0 as expected" in shown
+
+
+def test_the_processes_of_a_campaign_end_with_its_last_test(folder: Path) -> None:
+    """Before the tests of the next file."""
+    text = CAMPAIGN.replace("drivers:", "world: processes\ndrivers:").replace("mine:Bad", "mine:Fine")
+    (folder / "a.campaign.yaml").write_text(text)
+    with (folder / "drivers_of_mine.py").open("a") as file:
+        file.write("\n\nclass Fine(XNic):\n    name = 'fine'\n")
+    (folder / "test_b.py").write_text(
+        "import tempfile\n"
+        "from pathlib import Path\n\n\n"
+        "def test_nobody_is_left():\n"
+        "    assert list(Path(tempfile.gettempdir()).glob('xenaer-*')) == []\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="xp-") as short:  # sockets cannot have long paths
+        shown = run_pytest(folder, "a.campaign.yaml", "test_b.py", status=0, TMPDIR=short)
+    assert "3 passed" in shown
 
 
 def test_fixtures_and_the_marker(folder: Path) -> None:
