@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from xenaer.campaign.alone import play_guarded
-from xenaer.campaign.build import Builder
+from xenaer.campaign.build import ALL, Builder, stratum_of, word_for
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, Task
 from xenaer.campaign.chunk import Player, make_player
@@ -153,7 +152,7 @@ class CampaignFile(pytest.File):
         for recipes in rounds:
             for recipe in recipes:
                 case = loaded.builder.build(number, recipe)
-                shown = "-".join(_word(value) for value in case.values.values()) or case.stratum
+                shown = "-".join(word_for(value) for value in case.values.values()) or case.stratum
                 name = f"{case.case_id}-{shown}"
                 yield CaseItem.from_parent(self, name=name, loaded=loaded, number=number, recipe=recipe)
                 number += 1
@@ -164,13 +163,9 @@ def strata(campaign: Campaign) -> list[str]:
     explored = campaign.explored
     names = explored.strata if explored is not None else []
     if not names:
-        return ["all"]
+        return [ALL]
     choices = [[(name, value) for value in campaign.axes[name].samples()] for name in names]
-    return [" ".join(f"{name}={_word(value)}" for name, value in pairs) for pairs in product(*choices)]
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return [stratum_of(pairs) for pairs in product(*choices)]
 
 
 class _Item(pytest.Item):
@@ -216,7 +211,7 @@ class StratumItem(_Item):
     def runtest(self) -> None:
         """Look at what came of it. Raises CaseFailedError."""
         played = self.loaded.played
-        failed = [result for result in played.failed if self.name in (result.stratum, "all")]
+        failed = [result for result in played.failed if self.name in (result.stratum, ALL)]
         if failed:
             tally = played.tallies.strata.get(self.name)
             told = list(figures(self.name, tally).lines()) if tally is not None else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,14 @@ class Builder:
         explored = self.campaign.explored
         if explored is None or not explored.strata:
             return ALL
-        return " ".join(f"{name}={_short(values.get(name))}" for name in explored.strata)
+        return stratum_of((name, values.get(name)) for name in explored.strata)
 
 
-def _short(value: Any) -> str:
+def stratum_of(values: Iterable[tuple[str, Any]]) -> str:
+    """The name of the stratum in which these axes have these values."""
+    return " ".join(f"{name}={word_for(value)}" for name, value in values)
+
+
+def word_for(value: Any) -> str:
+    """A value of an axis, as names of cases and strata show it."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
