@@ -157,6 +157,26 @@ explore:
     assert origins.several == (True, True)
 
 
+def test_when_a_step_strikes_does_not_decide_where_its_error_arises(tmp_path: Path) -> None:
+    """A moment that is drawn is in no way a device that is."""
+    text = """\
+name: x
+host: {host}
+faults: [$what]
+explore:
+  random:
+    axes:
+      what: [null, {{at: $moment, inject: {{device: nic0, errors: [DLP]}}}}]
+      moment: [{{ms: $soon}}, {{phase: resume}}]
+      soon: {{draw: [0.0, 1.0]}}
+    cases: 4
+"""
+    origins = Origins(load_campaign(campaign_file(tmp_path, text)))
+    assert origins.axes == ["what"]
+    step = {"at": "$moment", "inject": {"device": "nic0", "errors": ["DLP"]}}
+    assert [origins.of({"what": what}) for what in (None, step)] == [("", ""), ("0000:03:00.0", "DLP")]
+
+
 def test_a_column_has_an_end() -> None:
     column = Column("x")
     numbers = [column.number(str(index)) for index in range(3 * VALUES_MAX)]

@@ -4,11 +4,12 @@ combination of their values."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from protocol.bits import bits_of
 from protocol.topology import HostSpec
-from xenaer.campaign.axes import fill, mentioned
+from xenaer.campaign.axes import Axis, fill, mentioned
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.form import POINT
 from xenaer.campaign.steps.script import ScriptError, resolve_bdf
@@ -33,11 +34,17 @@ class Origins:
     def __init__(self, campaign: Campaign) -> None:
         self._host = campaign.host
         self._parts = list(_parts(campaign))
-        self.axes = sorted(mentioned(self._parts, campaign.axes) & {*campaign.axes})
+        self._steps = {name for part in self._parts if isinstance(part, str) for name in mentioned(part)}
+        axes = {name: self._reduced(axis) for name, axis in campaign.axes.items()}
+        self.axes = sorted(mentioned(self._parts, axes) & {*axes})
         decide = (_only(self._parts, DEVICES, keep=True), _only(self._parts, DEVICES, keep=False))
-        several = [len(mentioned(parts, campaign.axes) & {*campaign.axes}) > 1 for parts in decide]
+        several = [len(mentioned(parts, axes) & {*axes}) > 1 for parts in decide]
         self.several = several[0], several[1]
         self._known: dict[tuple[Any, ...], Origin] = {}
+
+    def _reduced(self, axis: Axis) -> Axis:
+        """The axis with what decides of its steps, if its values are steps."""
+        return replace(axis, values=tuple(map(_part, axis.values))) if axis.name in self._steps else axis
 
     def of(self, values: Mapping[str, Any]) -> Origin:
         """The origin of a case with these values; ``NOWHERE`` if no step makes an error."""
@@ -54,28 +61,32 @@ class Origins:
 
     def _find(self, values: Mapping[str, Any]) -> Origin:
         devices, errors = dict[str, None](), dict[str, None]()
-        for step in fill(self._parts, {POINT: None, **values}):  # a reference has no point
-            for action, form in step.items() if isinstance(step, dict) else ():
-                if action in FIELDS:
-                    devices.update(dict.fromkeys(_devices(form, self._host)))
-                    errors.update(dict.fromkeys(_errors(action, form)))
+        steps = {name: _part(values[name]) for name in self._steps}
+        for step in fill(self._parts, {POINT: None, **values, **steps}):  # a reference has no point
+            for action, form in step.items():
+                devices.update(dict.fromkeys(_devices(form, self._host)))
+                errors.update(dict.fromkeys(_errors(action, form)))
         return " + ".join(devices), " + ".join(errors)
 
 
 def _parts(campaign: Campaign) -> Iterator[Any]:
-    """What decides, of each step: a step that is a value of an axis stays whole."""
+    """What decides, of each step; the name of an axis whose values are steps stays."""
     form = campaign.form
     steps: list[Any] = [*form.faults]
     if form.steps is not None:
         steps = [step.model_dump(by_alias=True, exclude_none=True) for step in form.steps]
-    for step in steps:
-        if isinstance(step, str):
-            yield step
-            continue
-        for action in FIELDS.keys() & step.keys():
-            given = step[action]
-            kept = {key: given[key] for key in FIELDS[action] if key in given} if isinstance(given, dict) else given
-            yield {action: kept}
+    return map(_part, steps)
+
+
+def _part(step: Any) -> Any:
+    """What decides of a step: not when it strikes, for instance."""
+    if not isinstance(step, dict):
+        return step
+    kept = {}
+    for action in FIELDS.keys() & step.keys():
+        given = step[action]
+        kept[action] = {key: given[key] for key in FIELDS[action] if key in given} if isinstance(given, dict) else given
+    return kept
 
 
 def _only(parts: Any, names: tuple[str, ...], *, keep: bool) -> Any:
