@@ -200,6 +200,21 @@ def test_a_case_that_never_returns_is_a_hang(tmp_path: Path) -> None:
     assert (found.outcome, found.text) == (Outcome.HANG, "no result within 0.3 s of real time")
 
 
+def test_a_driver_that_ends_the_process_ends_neither_replay_nor_shrink(tmp_path: Path) -> None:
+    (tmp_path / "again_exits.py").write_text(DRIVER.replace("return 99", "import os; os._exit(9)"))
+    text = """
+    drivers: [{guest: left, device: nic0, driver: "again_exits:Deaf"}]
+    faults: [{inject: {device: nic1, errors: [RxErr]}}, {inject: {device: nic0, errors: [CmpltTO]}}]
+    explore: {matrix: {}}
+    """
+    run = running.run(running.Request(campaign_file(tmp_path, text), jobs=1, runs=tmp_path / "runs"))
+    assert [case.outcome for case in run.summary.failures] == [Outcome.HARNESS_ERROR]
+    assert "exit status 9" in run.summary.failures[0].text
+    assert again.replay(run.path, "000000").same
+    small = again.shrink_case(run.path, "000000", tmp_path / "small.yaml")
+    assert [list(step) for step in yaml.safe_load(small.path.read_text())["faults"]] == [["inject"]]
+
+
 @pytest.fixture(name="alarm")
 def fixture_alarm() -> Iterator[list[int]]:
     """An alarm that rings in a second, for whoever set it."""

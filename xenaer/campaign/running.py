@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xenaer.boot import data_dir
+from xenaer.campaign.alone import PRELOAD
 from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.chunk import pack_assignment, play_chunk
@@ -30,7 +31,6 @@ INTERRUPTED = 130
 # A case on real processes spends most of its time in waiting for resets; one in virtual time never waits.
 PER_CORE = {"simulated": 1, "processes": 4, "both": 2}
 NO_SIZE = SizeForm.model_validate({})
-PRELOAD = ("xenaer.campaign.chunk", "xenaer.campaign.worlds.play_simulated")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from xenaer.campaign.alone import play_alone
+from xenaer.campaign.alone import PlayAlone, lone_worker
 from xenaer.campaign.build import Case
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Task
@@ -55,34 +55,35 @@ def smallest(
     data = as_data(campaign, case, _host_text(campaign, host_option, target), order)
     trial = target.with_name(f".{target.name}.trial")
     last: list[CaseResult] = []
-
-    def fails(candidate: Data) -> bool:
-        trial.write_text(_text(candidate), encoding="utf-8")
-        result = _play_file(trial)
-        if result is None or not same_problem(before, result):
-            return False
-        last[:] = [result]
-        return True
-
+    guests = [guest.name for guest in campaign.host.guests]
+    devices = [f.name or f.bdf for f in campaign.host.functions if f.kind == "endpoint"]
     try:
-        if not fails(data):
-            raise NoCaseError(f"{before.case_id} does not fail in the same way when it is played alone")
-        guests = [guest.name for guest in campaign.host.guests]
-        devices = [f.name or f.bdf for f in campaign.host.functions if f.kind == "endpoint"]
-        found, tried = shrink(data, fails, guests, devices, tries)
+        with lone_worker(SIMULATED, campaign.form.case_limit_s) as play:
+
+            def fails(candidate: Data) -> bool:
+                trial.write_text(_text(candidate), encoding="utf-8")
+                result = _play_file(trial, play)
+                if result is None or not same_problem(before, result):
+                    return False
+                last[:] = [result]
+                return True
+
+            if not fails(data):
+                raise NoCaseError(f"{before.case_id} does not fail in the same way when it is played alone")
+            found, tried = shrink(data, fails, guests, devices, tries)
         target.write_text(_text(found), encoding="utf-8")
     finally:
         trial.unlink(missing_ok=True)
     return Shrunk(target, last[0], tried, len(_text(data)), len(_text(found)))
 
 
-def _play_file(path: Path) -> CaseResult | None:
+def _play_file(path: Path, play: PlayAlone) -> CaseResult | None:
     """The only case of a file; None if the file makes no sense."""
     try:
         campaign = load_campaign(path)
     except InputError:
         return None
-    return play_alone(campaign, SIMULATED, Task(0, {"values": {}}, keep=True))
+    return play(campaign, Task(0, {"values": {}}, keep=True))
 
 
 def _text(data: Data) -> str:
