@@ -100,6 +100,7 @@ class Dom0:
         self._do_recover = hardened.recover if profile.hardened else kernels
         self._dpc_reset = contained_reset if profile.hardened else dpc_reset_link
         self.dpc = Dpc(core, host, self.aer, self._recover_port)
+        hardened.containments.served = self.dpc.ports
         self.edr = Edr(core, host, self.dpc.ports, self._recover_port)
         bus = self.bus = DeviceBus(kernel, hierarchy, iommu, keeps_mappings=not profile.hardened)
         bus.resolve, bus.guest_devfn = pciback.resolve, pciback.guest_devfn

@@ -172,8 +172,11 @@ async def _wait(
         if now() >= deadline:
             return _TIMEOUT
         await events.answered.wait(deadline)
-    pulled_out = psdev.dev.disconnected and pdev.pciback.profile.hardened  # what a driver says of that does not count
-    return Situation.DETACHED if pulled_out else None
+    if not pdev.pciback.profile.hardened:
+        return None
+    if psdev.dev.disconnected:  # pulled out: what a driver says of that does not count
+        return Situation.DETACHED
+    return Situation.CONTAINED if pdev.pciback.superseded(psdev.dev) else None
 
 
 async def _wait_blindly(

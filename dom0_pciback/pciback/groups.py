@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from dom0_pciback.aer.recovery import ResetSubordinates
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pciback.ask import Budget
 from dom0_pciback.pciback.pciback import DRIVER_NAME, Pciback
@@ -29,6 +30,7 @@ class Outcome(StrEnum):
     RECOVERED = "recovered"
     KILLED = "killed"
     DETACHED = "detached"
+    SUPERSEDED = "superseded"  # its port was contained meanwhile: another recovery begins with it again
     UNASSIGNED_OK = "unassigned-ok"
     UNTOUCHED = "untouched"
     FAULTY = "faulty"
@@ -40,7 +42,7 @@ class Outcome(StrEnum):
 # Verdict of a group from the outcomes of its functions; first row that applies wins (H14).
 VERDICTS: tuple[tuple[frozenset[Outcome], str], ...] = (
     (frozenset({Outcome.KILLED, Outcome.FAULTY, Outcome.FAILED}), "failed"),
-    (frozenset({Outcome.DETACHED}), "abandoned"),
+    (frozenset({Outcome.DETACHED, Outcome.SUPERSEDED}), "abandoned"),
     (frozenset(Outcome), "successful"),
 )
 
@@ -83,7 +85,7 @@ class Group:
 
     def reopen(self) -> None:
         """What seemed good is not: only bad ends stand."""
-        bad = (Outcome.KILLED, Outcome.DETACHED, Outcome.FAULTY, Outcome.FAILED)
+        bad = (Outcome.KILLED, Outcome.DETACHED, Outcome.SUPERSEDED, Outcome.FAULTY, Outcome.FAILED)
         self.outcomes = {dev: outcome for dev, outcome in self.outcomes.items() if outcome in bad}
 
     def verdict(self) -> str:
@@ -95,12 +97,40 @@ class Group:
         raise AssertionError("the last row has every outcome")
 
     def only_ports(self) -> bool:
-        """Ports of a switch that are well: nobody's devices, so no verdict of their own."""
-        return all(dev.is_bridge for dev in self.functions) and self.verdict() == "successful"
+        """Ports of a switch that have not failed: nobody's devices, so no verdict of their own."""
+        return all(dev.is_bridge for dev in self.functions) and self.verdict() != "failed"
 
     def names(self) -> str:
         """The functions, for the verdict line of one of several groups."""
         return " ".join(dev.name for dev in self.functions)
+
+
+class Round:
+    """One pass over all groups: whose error, below which port, and what was set when it began."""
+
+    __slots__ = ("before", "bridge", "groups", "reset", "source")
+
+    def __init__(
+        self, source: PciDev, bridge: PciDev, groups: list[Group], before: int, reset: ResetSubordinates
+    ) -> None:
+        self.source = source
+        self.bridge = bridge
+        self.groups = groups
+        self.before = before  # uncorrectable status of the source at the start, 0 again after its reset
+        self.reset = reset  # how all that is below the bridge is reset at once
+
+    def concerned(self) -> list[Group]:
+        """The group of the source; all groups if the source is the port itself."""
+        return [group for group in self.groups if self.source in group.functions] or self.groups
+
+    def group_of(self, dev: PciDev) -> Group:
+        """The group that ``dev`` is in."""
+        return next(group for group in self.groups if dev in group.functions)
+
+    def status(self) -> int:
+        """Status of the source's group, or of the first one."""
+        concerned = self.concerned()
+        return concerned[0].status if concerned else int(ErsResult.RECOVERED)
 
 
 Owner = tuple[Kind, int | None]

@@ -57,6 +57,7 @@ class Pciback:
         # D1: one lock for all guests, held while one of them is asked and while a device is put back
         self.assignments: RwSem | NoLock = RwSem(kernel, "pcistub_sem") if profile.has(Defect.D1) else NoLock()
         self.reset_lock: Callable[[PciDev], Mutex] = lambda dev: dev.device_lock  # Resets has the real ones
+        self.superseded: Callable[[PciDev], bool] = lambda dev: False  # another recovery will see to it
         self.quirks: list[Quirk] = []  # heads of the quirk list, in the order in which they were added
         self.names: dict[int, str] = {}
         self.refusals = Refusals(kernel)

@@ -100,6 +100,7 @@ class Situation(StrEnum):
     ANSWER_INVALID = "answer-invalid"  # 0, NO_AER_DRIVER, any other number
     TIMEOUT = "timeout"
     DETACHED = "detached"  # a detach was first (H11)
+    CONTAINED = "contained"  # meanwhile a port above was contained: what the guest says of its device is of no use
     GUEST_DEAD = "guest-dead"  # the domain is gone, or is being killed already (H2, H16)
 
     __hash__ = str.__hash__
@@ -204,6 +205,7 @@ def decide(table: Table, situation: Situation, phase: Phase) -> Decision:
 S = Situation
 _FIRST, _LATER, _RESUME = (Phase.ERROR_DETECTED,), (Phase.MMIO_ENABLED, Phase.SLOT_RESET), (Phase.RESUME,)
 _VOTING, _ALL = _FIRST + _LATER, tuple(Phase)
+_LISTENED_TO = (S.ANSWER_VALID, S.ANSWER_INVALID, S.CONTAINED)  # by linux, which knows no containment here
 _ANSWERED = (S.ANSWER_NONE, S.ANSWER_DISCONNECT, S.ANSWER_VALID, S.ANSWER_INVALID)
 _NONE, _DISCONNECT, _RECOVERED = ErsResult.NONE, ErsResult.DISCONNECT, ErsResult.RECOVERED
 _DEFAULT, _ANSWER = Result.DEFAULT, Result.ANSWER
@@ -237,16 +239,17 @@ LINUX_ROWS: tuple[Row, ...] = (
     Row("no-address-resume", (S.NO_GUEST_ADDRESS,),                _RESUME, _DEFAULT,     _NOTHING, _NO_ADDRESS),
     Row("resume-answered",   _ANSWERED,                            _RESUME, _DEFAULT,     _NOTHING),
     Row("no-service",        _REFUSED,                             _ALL,    _ANSWER,      _KILL,    _NO_SERVICE),
-    Row("answer",            (S.ANSWER_VALID, S.ANSWER_INVALID),   _ALL,    _ANSWER,      _NOTHING),
+    Row("answer",            _LISTENED_TO,                         _ALL,    _ANSWER,      _NOTHING),
     Row("mute",              (S.TIMEOUT,),                         _ALL,    _DEFAULT,     _NOTHING, _MUTE),
 )
 
-# In the order of the rows: 9.2 no. 4; H11; H11; H13; H15 and X33; H15; 9.2 no. 11; H15; H8; H8; H3; H2 and H16.
+# In the order of the rows: 9.2 no. 4; H11; H11; ours; H13; H15 and X33; H15; 9.2 no. 11; H15; H8; H8; H3; H2 and H16.
 HARDENED_ROWS: tuple[Row, ...] = (
     #   label                situations                            phases   result        kill      log
     Row("unassigned",        (S.NOT_ASSIGNED,),                    _ALL,    _NONE,        _NOTHING, _NOT_FOUND),
     Row("detached",          (S.DETACHED,),                        _ALL,    _NONE,        _NOTHING),
     Row("detaching",         (S.NO_GUEST_ADDRESS,),                _ALL,    _NONE,        _NOTHING, _NO_ADDRESS),
+    Row("superseded",        (S.CONTAINED,),                       _ALL,    _NONE,        _NOTHING),
     Row("young",             (S.NO_SHARED_PAGE_YOUNG,),            _ALL,    _NONE,        _NOTHING, _CONNECTING),
     Row("no-page",           _NO_CHANNEL,                          _ALL,    _DISCONNECT,  _KILL,    _NO_PAGE),
     Row("no-code",           (S.NO_AER_HANDLER,),                  _ALL,    _DISCONNECT,  _KILL,    _NO_CODE),

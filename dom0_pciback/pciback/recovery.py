@@ -17,7 +17,8 @@ from dom0_pciback.aer.root_reset import aer_root_reset, bridge_of, devices_below
 from dom0_pciback.pci.core import PciCore
 from dom0_pciback.pci.device import PciDev
 from dom0_pciback.pciback.ask import Budget
-from dom0_pciback.pciback.groups import Group, Kind, Outcome, Owner, make_groups
+from dom0_pciback.pciback.containment import Containments
+from dom0_pciback.pciback.groups import Group, Kind, Outcome, Owner, Round, make_groups
 from dom0_pciback.pciback.handlers import Callbacks
 from dom0_pciback.pciback.pciback import Pciback
 from dom0_pciback.pciback.profile import Defect, Situation
@@ -46,34 +47,6 @@ _ALIVE_WITHOUT_VOTE = frozenset({Situation.NO_SHARED_PAGE_YOUNG, Situation.NOT_A
 _DETACHED = frozenset({Situation.DETACHED, Situation.NO_GUEST_ADDRESS})
 
 
-class Round:
-    """One pass over all groups: whose error, below which port, and what was set when it began."""
-
-    __slots__ = ("before", "bridge", "groups", "reset", "source")
-
-    def __init__(
-        self, source: PciDev, bridge: PciDev, groups: list[Group], before: int, reset: ResetSubordinates
-    ) -> None:
-        self.source = source
-        self.bridge = bridge
-        self.groups = groups
-        self.before = before  # uncorrectable status of the source at the start, 0 again after its reset
-        self.reset = reset  # how all that is below the bridge is reset at once
-
-    def concerned(self) -> list[Group]:
-        """The group of the source; all groups if the source is the port itself."""
-        return [group for group in self.groups if self.source in group.functions] or self.groups
-
-    def group_of(self, dev: PciDev) -> Group:
-        """The group that ``dev`` is in."""
-        return next(group for group in self.groups if dev in group.functions)
-
-    def status(self) -> int:
-        """Status of the source's group, or of the first one."""
-        concerned = self.concerned()
-        return concerned[0].status if concerned else int(_RECOVERED)
-
-
 class HardenedRecovery:
     """``recover`` takes the place of ``pcie_do_recovery`` in the AER core."""
 
@@ -84,6 +57,8 @@ class HardenedRecovery:
         self.callbacks = callbacks
         self.resets = resets
         self.look_again: Callable[[tuple[PciDev, ...], PciDev, PciDev], None] = lambda reset, bridge, source: None
+        self.containments = Containments(core)
+        pciback.superseded = self.containments.supersede
         self._covered: set[PciDev] = set()  # the message of their last error is still queued, the error is dealt with
 
     async def recover(self, dev: PciDev, state: ChannelState, reset: ResetSubordinates = aer_root_reset) -> int:
@@ -95,7 +70,8 @@ class HardenedRecovery:
             return _RECOVERED
         bridge = bridge_of(dev)
         async with self.resets.recovering(bridge):
-            return await self._rounds(dev, bridge, state, reset)
+            with self.containments.recovering(bridge):
+                return await self._rounds(dev, bridge, state, reset)
 
     async def _rounds(self, dev: PciDev, bridge: PciDev, state: ChannelState, reset: ResetSubordinates) -> int:
         """At most ``ROUNDS_MAX`` passes, all of them within one budget per guest."""
@@ -221,8 +197,8 @@ class HardenedRecovery:
         for dev in hit:
             group = this.group_of(dev)
             group.reset.append(dev)
-            if self._left(dev):
-                group.outcomes.setdefault(dev, Outcome.DETACHED)
+            if (lost := self._lost(dev)) is not None:
+                group.outcomes.setdefault(dev, lost)
             elif dev in bad:
                 await self._faulty(group, dev, bad[dev])
             elif group.kind is _NOBODY:
@@ -244,10 +220,13 @@ class HardenedRecovery:
         await self._phase(group, _RESUME, _NORMAL, None)
         looked_at = list(checked)
         for dev in group.asked():
-            if self._left(dev):
-                group.outcomes[dev] = Outcome.DETACHED
+            if (lost := self._lost(dev)) is not None:
+                group.outcomes[dev] = lost
                 continue
             again = dev in looked_at
+            if again and dev in group.silent and self.pciback.owned_by(dev, None):
+                group.outcomes[dev] = Outcome.UNASSIGNED_OK  # given back before it was asked; it was looked at
+                continue
             text = check(self.core, dev, self.resets.image(dev), again=True) if again else gone(self.core, dev)
             if text:
                 await self._faulty(group, dev, text)
@@ -293,6 +272,7 @@ class HardenedRecovery:
             if this.reset is aer_root_reset:
                 self.look_again(devices_below(this.bridge), this.bridge, this.source)
             if done:
+                self.containments.released(this.bridge)
                 return True
         self.core.printk(WARNING, this.bridge, "AER: subordinate device reset failed")
         return False
@@ -301,7 +281,7 @@ class HardenedRecovery:
         """H18, H19: ports before what is below them; the functions that are not well, and why."""
         bad = {}
         for dev in functions:
-            if self._left(dev):
+            if self._lost(dev) is not None:
                 continue
             self.resets.restore(dev)
             if text := check(self.core, dev, self.resets.image(dev)):
@@ -317,8 +297,8 @@ class HardenedRecovery:
         self.core.printk(DEBUG, bridge_of(group.functions[0]), f"AER: broadcast {phase} message")
         self.kernel.trace("recovery.phase", group.functions[0].name, phase)
         for dev in group.asked():
-            if self._left(dev):  # pulled out, or ejected: like a detach (H11), and nobody's success
-                group.outcomes[dev] = Outcome.DETACHED
+            if (lost := self._lost(dev)) is not None:
+                group.outcomes[dev] = lost
                 continue
             if dev in group.silent or group.over or (phase is _SLOT_RESET and dev not in group.reset):
                 continue
@@ -331,9 +311,15 @@ class HardenedRecovery:
             text = "" if vote is None else result_name(vote)
             self.kernel.trace("recovery.vote", dev.name, phase, text, result_name(group.status))
 
-    def _left(self, dev: PciDev) -> bool:
-        """A hotplug slot has lost the function, or is about to take it away (linux-aer.md 4.10): no fault of it."""
-        return dev.disconnected or self.core.devices.get(dev.sbdf) is not dev
+    def _lost(self, dev: PciDev) -> Outcome | None:
+        """What has taken a function out of the recovery, through no fault of its own, and is nobody's success.
+
+        Its slot has lost it or is about to take it away (linux-aer.md 4.10), which is like a detach (H11); or its port
+        is contained.
+        """
+        if dev.disconnected or self.core.devices.get(dev.sbdf) is not dev:
+            return Outcome.DETACHED
+        return Outcome.SUPERSEDED if self.containments.supersede(dev) else None
 
     async def _vote(
         self, group: Group, dev: PciDev, phase: Phase, state: ChannelState, source: PciDev | None
@@ -346,11 +332,14 @@ class HardenedRecovery:
         stalled = dev.device_lock if self.pciback.profile.has(_D23) else NoLock()
         async with stalled, self.pciback.assignments:
             outcome = await self.callbacks.decide_phase(dev, phase, state, group.budget, table)
+        given_back = outcome.situation is Situation.NOT_ASSIGNED and phase is not _ERROR_DETECTED
         if outcome.decision.kill or outcome.situation is _GUEST_DEAD:
             group.status = ErsResult.DISCONNECT
             group.end(Outcome.KILLED)
-        elif outcome.situation in _DETACHED and not self.pciback.profile.has(Defect.D11):
+        elif (outcome.situation in _DETACHED or given_back) and not self.pciback.profile.has(Defect.D11):
             group.outcomes[dev] = Outcome.DETACHED
+        elif outcome.situation is Situation.CONTAINED:
+            group.outcomes[dev] = Outcome.SUPERSEDED
         elif outcome.vote == _NONE:
             group.silent.append(dev)
             if outcome.situation not in _ALIVE_WITHOUT_VOTE:

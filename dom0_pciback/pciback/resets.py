@@ -3,7 +3,8 @@
 One lock per port guards bus reset, FLR, restore and deassignment of everything below it. A frozen recovery
 holds it from its first step to the restore, so that no killed function is given to the next guest before
 the bus reset that is still owed. A recovery and a reset that somebody asks for by sysfs never run at the same time:
-what guests do and what is cleared meanwhile would be lost in the reset.
+what guests do and what is cleared meanwhile would be lost in the reset. Nor do two recoveries of which one is about
+what is below the other's port: drivers would hear the phases of both at once.
 """
 
 from __future__ import annotations
@@ -94,7 +95,12 @@ class Resets:
     # -- recoveries and resets by sysfs, one after the other -------------------------------------
     def recovering(self, bridge: PciDev) -> Turn:
         """A recovery of all that is below ``bridge``."""
-        return Turn(self._apart, bridge, self._recovering, lambda: any(_covers(bridge, dev) for dev in self._asked))
+
+        def in_the_way() -> bool:
+            others = (_covers(bridge, other) or _covers(other, bridge) for other in self._recovering)
+            return any(others) or any(_covers(bridge, dev) for dev in self._asked)
+
+        return Turn(self._apart, bridge, self._recovering, in_the_way)
 
     def by_sysfs(self, dev: PciDev) -> Turn:
         """A reset of ``dev`` that nobody but its user needs: it has time until the recovery has ended."""

@@ -148,6 +148,18 @@ def test_two_contained_ports_recover_side_by_side(folder: Path) -> None:
     rig.check()
 
 
+@pytest.mark.parametrize("second", [NIC, DISK])
+def test_hardened_a_containment_in_the_middle_of_a_recovery_kills_nobody(folder: Path, second: str) -> None:
+    """Whatever drivers make of a device that does not answer meanwhile: the port's own recovery asks them again."""
+    for moment in range(40):
+        rig = Rig(contained_host(folder)).inject(NIC, COMP_ABORT).settle(moment * 0.02)
+        rig.inject(second, MALF_TLP).settle()
+        assert not rig.aerfail, moment
+        assert [rig.callbacks(name)[-3:] for name in ("net", "store")] == [RECOVERED, RECOVERED], moment
+        assert works(rig), moment
+        rig.check()
+
+
 # -- a port that is not released -------------------------------------------------------------------
 def test_hardened_guests_of_a_port_that_stays_busy_are_killed(folder: Path) -> None:
     rig = Rig(contained_host(folder))

@@ -109,6 +109,7 @@ class Duo:
         outside = SimpleNamespace(
             kernel=kernel, xenbus=None, profile=self.profile, progress=WaitQueue(kernel, "progress"),
             may_connect=lambda domid: True, guest_name=lambda domid: "guest", refusals=Refusals(kernel),
+            superseded=lambda dev: False,
         )  # fmt: skip
         pdev = self.pdev = XenPcibkDevice(cast(Any, outside), GUEST, VBUS)
         self.psdevs = {

@@ -140,7 +140,7 @@ class Pair:
         pciback = SimpleNamespace(
             kernel=self.dom0, xenbus=None, profile=profile, may_connect=lambda domid: True, slots=self.slots,
             progress=WaitQueue(self.dom0, "progress"), guest_name=lambda domid: "guest1",
-            refusals=Refusals(self.dom0), owns=lambda sbdf, domid: True,
+            refusals=Refusals(self.dom0), owns=lambda sbdf, domid: True, superseded=lambda dev: False,
         )  # fmt: skip
         pdev = XenPcibkDevice(cast(Any, pciback), GUEST, Vpci())
         for sbdf, psdev in self.slots.items():

@@ -43,7 +43,7 @@ def points(host: HostSpec) -> Iterator[str]:
     yield from (f"transition/{way}" for way in (HARDENED_WAYS if hardened else _linux_ways(host.kernel)))
     yield from (f"verdict/{word}" for word in ("successful", "failed", *(("abandoned",) if hardened else ())))
     if hardened:
-        yield from (f"outcome/{outcome}" for outcome in Outcome if outcome is not Outcome.FAILED or _has_native(host))
+        yield from (f"outcome/{outcome}" for outcome in Outcome if outcome not in _impossible(host))
     yield from (f"reset/{method}/{how}" for method in _methods(host) for how in ("good", "failed"))
     yield from (f"end/{how}" for how in ("killed", "crashed", "died", "ended"))
     yield from (f"teardown/{step}" for steps in ORDERS[host.profile].values() for step in steps)
@@ -56,11 +56,15 @@ def points(host: HostSpec) -> Iterator[str]:
 
 def _pciback(host: HostSpec, hardened: bool) -> Iterator[str]:
     profile = make_profile(host.profile, host.turned_over())
+    contained = hardened and any(f.dpc for f in host.functions)
     for table in (profile.table(), profile.bystander_table()):
-        yield from (f"row/{decision.label}" for decision in table.values())
+        rows = (table[key].label for key in table if contained or key[0] is not Situation.CONTAINED)
+        yield from (f"row/{label}" for label in rows)
     for phase in Phase:
         for situation in ASKED_HARDENED if hardened else ASKED:
             yield f"answer/{phase}/{situation}"
+        if contained:
+            yield f"answer/{phase}/{Situation.CONTAINED}"
     yield from (f"unasked/{why}" for why in SILENCES)
 
 
@@ -109,6 +113,12 @@ def _linux_ways(kernel: str) -> Iterator[str]:
 
 def _has_native(host: HostSpec) -> bool:
     return any(f.dom0_driver not in ("pciback", "pcieport", "") for f in host.functions)
+
+
+def _impossible(host: HostSpec) -> set[Outcome]:
+    """Outcomes that no function of this host can come to."""
+    rows = ((Outcome.FAILED, _has_native(host)), (Outcome.SUPERSEDED, any(f.dpc for f in host.functions)))
+    return {outcome for outcome, possible in rows if not possible}
 
 
 def _methods(host: HostSpec) -> Iterator[str]:

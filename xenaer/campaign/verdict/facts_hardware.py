@@ -96,6 +96,7 @@ def _struck(facts: Facts, party: str, r: Any) -> None:
     if does == "gone":
         for bdf in (r[3],) if r[4] == DEAD else facts.ground.mates.get(r[3], (r[3],)):
             settle(facts, bdf, -1, -1)
+            facts.unrecovered.pop(bdf, None)
 
 
 def _stored(facts: Facts, party: str, r: Any) -> None:
@@ -192,8 +193,12 @@ def _was_reset(facts: Facts, task: str, bdf: str, method: str, rc: int) -> None:
 
 
 def _restore(facts: Facts, party: str, r: Any) -> None:
+    """No status is left. Of a guest that is at its end nobody is there whom a recovery would ask."""
     settle(facts, r[3], -1, -1)
     facts.in_flight.pop(r[3], None)
+    life = facts.life(facts.guest_of(r[3]))
+    if life is not None and life.ending():
+        facts.unrecovered.pop(r[3], None)
 
 
 # -- owners ------------------------------------------------------------------------------------------
