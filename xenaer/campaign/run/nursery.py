@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from hypervisor_stub.zygote import die_with_parent
+from protocol.parent_death import die_with_parent
 from xenaer.campaign.run import heartbeat
 from xenaer.campaign.run.worker import serve
 
