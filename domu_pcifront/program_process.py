@@ -68,6 +68,11 @@ class ProgramProcess:
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._pidfd = os.pidfd_open(self._process.pid)
 
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 once it is gone."""
+        return 0 if self._closed else self._process.pid
+
     def exchange(self, line: str) -> str:
         """Say a line and wait for one. Raises ProgramGoneError: it has ended, or says too much at once."""
         if self._closed:
