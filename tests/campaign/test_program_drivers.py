@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.files import ONCE, one_case, player, read, tasks
-from tests.domu_pcifront.drivers.programs import script
+from tests.domu_pcifront.drivers.programs import held, script
 from xenaer.boot import PACKAGE
 from xenaer.campaign.again import shrink_case
 from xenaer.campaign.alone import play_guarded
@@ -44,6 +44,7 @@ done
 """
 ERROR = "[{inject: {device: nic0, errors: [CmpltTO]}}]"
 ONE = 'drivers: [{guest: net1, device: nic0, driver: "program:./driver.sh"}]\n'
+CASES = 100  # a thousand programs: tests/domu_pcifront/drivers/test_program.py
 PATIENCE_S = 20.0
 
 
@@ -127,6 +128,15 @@ def test_a_machine_with_a_program_is_not_used_again(tmp_path: Path) -> None:
     assert len({result.digest for result in results}) == 1
     assert len(pids(tmp_path)) == 3
     assert not any(map(lives, pids(tmp_path)))
+
+
+def test_cases_leave_neither_processes_nor_descriptors(tmp_path: Path) -> None:
+    script(tmp_path, GREETING + HANDLERS)
+    playing = player(tmp_path, ONE + one_case(ERROR), on="one-nic")
+    before = held()
+    outcomes = {playing.play(Task(number, ONCE)).outcome for number in range(CASES)}
+    assert (outcomes, held()) == ({"recovered"}, before)
+    assert len(pids(tmp_path)) == CASES
 
 
 def test_what_was_rehearsed_and_not_played_ends_with_the_player(tmp_path: Path) -> None:

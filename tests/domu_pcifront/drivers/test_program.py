@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,15 @@ from typing import Any
 import pytest
 
 from domu_pcifront.driver import ProbeError, WorkloadError, call_handler, check_options
+from domu_pcifront.program_verbs import VERBS, serve, usage
 from domu_pcifront.program_wire import ProgramError
 from kernel_stub.kernel import MS
 from protocol.ers import ChannelState, Phase
 from protocol.limits import PROGRAM_DMA, PROGRAM_LINE
-from tests.domu_pcifront.drivers.programs import Bench, script
+from tests.domu_pcifront.drivers.programs import Bench, held, script
+from tests.tidy.sources import ROOT
+
+MANUAL = (ROOT / "docs" / "DRIVERS.md").read_text()
 
 
 @pytest.fixture(name="bench")
@@ -27,16 +29,6 @@ def fixture_bench(tmp_path: Path) -> Iterator[Bench]:
 
 def call(bench: Bench, driver: Any, phase: Phase, *args: Any) -> int:
     return int(bench.world.do(call_handler(driver, phase, *args)))
-
-
-def children() -> set[str]:
-    """Processes of which this one is the parent, ended ones that nobody has waited for among them."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if path.read_text().rpartition(")")[2].split()[1] == str(os.getpid()):
-                found.add(path.parent.name)
-    return found
 
 
 def said(bench: Bench, request: str) -> str:
@@ -258,6 +250,29 @@ def test_waiting_takes_virtual_time_and_thinking_none(bench: Bench) -> None:
     assert bench.world.clock.time - before == 250 * MS
 
 
+TIMELESS = ("write", "dma_", "printk", "now")  # what the manual says takes no time
+ARGUMENTS = {"BAR": "0", "OFFSET": "0", "VALUE": "0", "SIZE": "16", "ADDRESS": "0x1000", "LENGTH": "4", "HEX": "00",
+             "LEVEL": "6", "TEXT": "text"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in VERBS if name.startswith(TIMELESS)])
+def test_between_some_requests_and_their_answers_there_is_never_a_call(bench: Bench, name: str) -> None:
+    line = " ".join([name, *(ARGUMENTS[arg.name] for arg in VERBS[name].args)])
+    with pytest.raises(StopIteration):  # without having waited
+        serve(bench.rig.dev, line).__await__().__next__()
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_manual_has_every_request_with_its_value(name: str) -> None:
+    (row,) = [line for line in MANUAL.splitlines() if line.startswith("| ") and f"`{usage(name)}`" in line]
+    assert row.split(" | ")[-1].removesuffix(" |").strip("| ") == VERBS[name].answer
+
+
+def test_the_manual_says_the_bounds() -> None:
+    assert f"at most {PROGRAM_LINE:,} bytes" in MANUAL
+    assert MANUAL.count(f"up to {PROGRAM_DMA:,} bytes") == 2
+
+
 # -- nesting -----------------------------------------------------------------------------------------
 NESTED = """
 read -r transfer; echo "wait_msi 20"
@@ -356,8 +371,8 @@ def test_a_program_takes_what_it_has_started_with_it(bench: Bench) -> None:
 # -- nothing is left ---------------------------------------------------------------------------------
 def test_a_thousand_programs_leave_nothing(bench: Bench) -> None:
     script(bench.folder, "read -r hello; echo OK name=x; read -r probe; echo OK; read -r end")
-    before = children(), set(os.listdir("/proc/self/fd"))
+    before = held()
     for _ in range(1_000):
         bench.bind("./driver.sh")
         bench.rig.machine.programs.pop().close()
-    assert (children(), set(os.listdir("/proc/self/fd"))) == before
+    assert held() == before
