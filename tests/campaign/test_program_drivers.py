@@ -184,7 +184,7 @@ def test_a_program_that_dies_in_a_handler_costs_its_guest(tmp_path: Path) -> Non
 
 # -- programs that never answer ----------------------------------------------------------------------
 MUTE = f"""{GREETING}
-read -r call; [ ${{hello##*mute=}} = 1 ] && exec sleep 1000; echo OK 2
+read -r call; [ ${{hello##*mute=}} = 1 ] && {{ sleep 1000 & echo $! >>"$0.pids"; wait; }}; echo OK 2
 {HANDLERS}"""
 
 
