@@ -246,8 +246,9 @@ def test_a_guests_next_life_has_a_program_of_its_own(started: XenHost, tmp_path:
 
 @pytest.mark.processes
 def test_a_program_ends_with_a_guest_that_is_killed_from_outside(tmp_path: Path) -> None:
-    path = script(tmp_path, "sleep 1000 &" + GREETING + HANDLERS)
+    path = script(tmp_path, 'sleep 1000 & echo $! >>"$0.pids"' + GREETING + HANDLERS)
     with XenHost("one-nic", world="processes", drivers={"nic0": f"program:{path}"}) as host:
+        assert [lives(pid) for pid in pids(tmp_path)] == [True, True]
         host.system.signal("net1", "kill")
         assert all_end(tmp_path)
 
