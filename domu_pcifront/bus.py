@@ -88,7 +88,7 @@ class GuestBus:
         spec = self.wanted.get(device.devfn)
         if spec is None:
             return driver_for_ids(device.vendor, device.device), {}
-        return load_driver(spec.driver), spec.options
+        return load_driver(spec.driver, spec.folder), spec.options
 
     async def remove(self, devfn: int) -> None:
         """``pci_stop_and_remove_bus_device``: the driver's remove runs here and may use the device."""

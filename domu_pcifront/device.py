@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from domu_pcifront.devbus import DevBus
 from domu_pcifront.memory import GuestMemory
+from domu_pcifront.program_wire import Program
 from domu_pcifront.sync_device import SyncDevice
 from kernel_stub.kernel import INFO, MS, Kernel
 from kernel_stub.sync import WaitQueue
@@ -48,7 +49,7 @@ class MsiControl(Protocol):
 
 
 class Machine(Protocol):
-    """What a faulty driver can do to the whole guest: done by the process, or played by the simulation.
+    """What a driver can do outside of its kernel: done by the process, or played by the simulation.
 
     ``pid`` is the guest's process, 0 in the simulation.
     """
@@ -66,6 +67,9 @@ class Machine(Protocol):
 
     def halt(self) -> None:
         """The domain runs no more (``SCHEDOP_shutdown`` does not return); the toolstack ends its process."""
+
+    def start_program(self, words: Sequence[str], folder: str) -> Program:
+        """Start an external program in ``folder``; it ends with the guest. Raises ProgramGoneError."""
 
 
 class GuestPciDev:

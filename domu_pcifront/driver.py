@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 from domu_pcifront import plain
 from domu_pcifront.device import GuestPciDev
 from domu_pcifront.options import Option, problems
+from domu_pcifront.program_process import find_program
+from domu_pcifront.program_wire import PREFIX
 from kernel_stub.kernel import ERR, INFO
 from protocol.ers import Phase, result_name
 
 Handler = Callable[..., Any]
 
-# Shipped drivers. A user's driver is named by its place, "module:Class".
+# Shipped drivers. A user's driver is named by its place, "module:Class", or by its command, "program:./mydriver".
 DRIVERS: dict[str, str] = {
     "xnic": "domu_pcifront.drivers.xnic:XNic",
     "xblk": "domu_pcifront.drivers.xblk:XBlk",
@@ -58,6 +60,7 @@ class PciDriver:
 
     name: ClassVar[str] = "driver"
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
+    restorable: ClassVar[bool] = True  # all of its state is in attributes of this process
 
     error_detected: Handler | None = None
     mmio_enabled: Handler | None = None
@@ -152,17 +155,24 @@ def _vote(driver: PciDriver, phase: Phase, answer: Any) -> int:
     return 0
 
 
-def load_driver(name: str) -> type[PciDriver] | None:
-    """The class of a driver: a name of DRIVERS, or ``module:Class``; None for "" and "none".
+def load_driver(name: str, folder: str = "") -> type[PciDriver] | None:
+    """The class of a driver: a name of DRIVERS, ``module:Class``, or ``program:COMMAND`` (a new class each time; it is
+    found and started in ``folder``); None for "" and "none".
 
     Raises ValueError that says what is allowed or what went wrong with the module.
     """
     if name in NO_DRIVER:
         return None
+    if name.startswith(PREFIX):
+        from domu_pcifront.drivers.program import program_driver  # noqa: PLC0415 - a driver is made of this file
+
+        return program_driver(find_program(name, folder), folder)
     place = DRIVERS.get(name, name)
     module_name, colon, class_name = place.partition(":")
     if not colon or not module_name or not class_name:
-        raise ValueError(f"no guest driver {name!r}; allowed: {', '.join(DRIVERS)}, none, or module:Class")
+        raise ValueError(
+            f"no guest driver {name!r}; allowed: {', '.join(DRIVERS)}, none, module:Class, or program:COMMAND"
+        )
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever a user's module does while it is loaded
@@ -188,10 +198,10 @@ def driver_for_ids(vendor: int, device: int) -> type[PciDriver] | None:
     return load_driver(DEVICE_IDS.get((vendor, device), "none"))
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
+def check_options(name: str, options: Mapping[str, Any], folder: str = "") -> list[str]:
     """What is wrong with a driver's name and options in a host file; empty if nothing is."""
     try:
-        driver = load_driver(name)
+        driver = load_driver(name, folder)
     except ValueError as error:
         return [str(error)]
     if driver is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from domu_pcifront.domu import DomU
 from domu_pcifront.event_channel import EventChannel
+from domu_pcifront.program_process import ProgramProcess
 from kernel_stub.kernel import EMERG, Kernel
 from protocol.codec import Decoder, decode_channel
 from protocol.journal_file import ConsoleJournal, JournalFile
@@ -24,7 +26,7 @@ _PARTY, _DEVBUS = Decoder(TO_DOMU).compiled(), Decoder(DEVBUS).compiled()  # bef
 
 
 class ProcessMachine:
-    """``device.Machine``: what a faulty driver does to a real process."""
+    """``device.Machine``: what a driver does to a real process."""
 
     def __init__(self, process: DomUProcess) -> None:
         self.pid = os.getpid()
@@ -49,6 +51,10 @@ class ProcessMachine:
         """Stand still until SIGKILL."""
         while True:
             signal.pause()
+
+    def start_program(self, words: Sequence[str], folder: str) -> ProgramProcess:
+        """A child in this process's group, which its supervisor kills as a whole. Raises ProgramGoneError."""
+        return ProgramProcess(words, folder)
 
 
 class DomUProcess:

@@ -7,7 +7,6 @@ parent of the guests, so it reaps them and tells how they ended.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -18,17 +17,10 @@ from typing import Any
 
 import msgpack
 
+from protocol.parent_death import adopt_orphans, die_with_parent
+
 GuestMain = Callable[[dict[str, Any]], None]
-PR_SET_PDEATHSIG = 1
 IGNORED = (signal.SIGINT, signal.SIGTERM)
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel SIGKILL this process when its parent, process ``parent``, ends (Linux ``prctl``)."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be asked to tell us
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Zygote:
@@ -79,6 +71,7 @@ def _ignore_signals(mask: set[int]) -> None:
 def _serve(orders: socket.socket, guest_main: GuestMain, supervisor: int) -> None:
     """Main loop of the zygote; never returns."""
     die_with_parent(supervisor)
+    adopt_orphans()  # programs that a guest has started
     gc.collect()
     gc.freeze()  # guests share these pages for as long as nobody touches them
     while True:
@@ -91,10 +84,18 @@ def _serve(orders: socket.socket, guest_main: GuestMain, supervisor: int) -> Non
 
 
 def _reap(pid: int) -> int:
+    """Wait status of a guest, once it and whatever it has started are gone."""
     try:
-        return os.waitpid(pid, 0)[1]
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # before the number of the group may be another's
+        status = os.waitpid(pid, 0)[1]
     except ChildProcessError:
         return -1
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-pid, 0)  # its group: orphans, which are ours now
+    return status
 
 
 def _spawn(orders: socket.socket, guest_main: GuestMain, config: dict[str, Any]) -> int:

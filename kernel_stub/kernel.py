@@ -111,6 +111,7 @@ class Kernel:
         self.choose: Choose = first_choice  # what may go either way on several processors
         self.locks: LockWatch | None = None  # who wants to know about every lock that is taken
         self.hurried = 0  # how many of those that are ready must run before anything else anywhere does
+        self.at_close: list[Callable[[], None]] = []  # what the party has outside of itself is given back
         self._ready: deque[Task | Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._cancelled = 0  # timers in the heap that will never fire, at most
@@ -180,6 +181,8 @@ class Kernel:
 
     def close(self) -> None:
         """The party is given up: tasks that never began end here, or Python would complain about them."""
+        while self.at_close:
+            self.at_close.pop()()
         for task in self.tasks:
             if getcoroutinestate(task.coro) == CORO_CREATED:
                 task.coro.close()

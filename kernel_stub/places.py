@@ -11,6 +11,14 @@ LONGEST = 500
 NOT_HIS = OURS | sys.stdlib_module_names
 
 
+class PlacedError(Exception):
+    """What went wrong outside of Python: it names its place itself, as function and file."""
+
+    def __init__(self, text: str, function: str, file: str) -> None:
+        super().__init__(text)
+        self.place = function, file
+
+
 def said(error: BaseException) -> str:
     """What an exception says, if it can, as long as a line of a log may be."""
     try:
@@ -22,6 +30,8 @@ def said(error: BaseException) -> str:
 
 def place_of(error: BaseException) -> tuple[str, str]:
     """Function, and ``file:line``: the last place in a user's own code, or the last of all if there is none."""
+    if isinstance(error, PlacedError):
+        return error.place
     frames = list(traceback.walk_tb(error.__traceback__))
     if not frames:
         return "nowhere", "no file:0"

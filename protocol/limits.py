@@ -32,6 +32,8 @@ HANDSHAKE_MS = 2_000  # a connection that has not said who it is by then is drop
 CONNECTIONS = 4096  # file descriptors of a listening party, so also connections that it has at a time
 LINKS_PER_PEER = 8  # PAIRs that one peer may have from the front door
 UNTAKEN = 1 * MIB  # of a tcp connection: frames of messages that are not complete; looked at four times a second
+PROGRAM_LINE = 64 * KIB  # bytes that an external program may write as one line
+PROGRAM_DMA = 16 * KIB  # bytes of memory that it may read or write by one line
 GUEST_LINKS = ("party", "channel", "devbus")
 GUEST_MEMORY = sum(LINK_LIMITS[kind].message * LINK_LIMITS[kind].queue for kind in GUEST_LINKS)  # bytes, at most
 

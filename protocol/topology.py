@@ -81,10 +81,14 @@ class FunctionSpec:
 
 @dataclass(slots=True)
 class GuestDriverSpec:
-    """Driver that a guest binds to one of its devices, and the options of that driver."""
+    """Driver that a guest binds to one of its devices, and the options of that driver.
+
+    ``folder``: where an external program is found and started; that of the file which names it.
+    """
 
     driver: str
     options: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
 
 @dataclass(slots=True)

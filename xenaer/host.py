@@ -36,7 +36,7 @@ from xenaer.host_form import (
     RootForm,
 )
 from xenaer.host_image import take_image
-from xenaer.user_code import search_beside
+from xenaer.user_code import folder_of, search_beside
 from xenaer.yaml_lines import Document, InputError, Place, closest, load, validate
 
 RESERVED_NAMES = ("dom0", "Domain-0", "hypervisor", "supervisor", "control", "operator")
@@ -328,8 +328,9 @@ class _GuestReader:
         if function.kind in BRIDGES or function.kind == "event_collector":
             self.problem((*place, "device"), f"{function.bdf} is a {function.kind}; only endpoints can be assigned")
         driver = form.driver if form.driver is not None else DEFAULT_DRIVER.get(function.model, "")
-        self._check_driver(driver, form.options, place)
-        return AssignmentSpec(function.bdf, GuestDriverSpec(driver, form.options), form.permissive)
+        folder = folder_of(driver, Path(self.host.document.filename).parent)
+        self._check_driver(GuestDriverSpec(driver, form.options, folder), place)
+        return AssignmentSpec(function.bdf, GuestDriverSpec(driver, form.options, folder), form.permissive)
 
     def _find(self, text: str, place: Place) -> FunctionSpec | None:
         host = self.host
@@ -348,18 +349,18 @@ class _GuestReader:
             self.problem(place, f"{bdf} is not in the hierarchy; {closest(bdf, endpoints)}")
         return host.functions.get(bdf)
 
-    def _check_driver(self, driver: str, options: dict[str, Any], place: Place) -> None:
-        for text in check_driver(driver, options):
-            named = next((key for key in options if f"option {key}:" in text or f"option {key!r}" in text), None)
+    def _check_driver(self, spec: GuestDriverSpec, place: Place) -> None:
+        for text in check_driver(spec):
+            named = next((key for key in spec.options if f"option {key}:" in text or f"option {key!r}" in text), None)
             self.problem((*place, "driver") if named is None else (*place, "options", named), text)
 
 
-def check_driver(driver: str, options: dict[str, Any]) -> list[str]:
+def check_driver(spec: GuestDriverSpec) -> list[str]:
     """What is wrong with a guest driver and its options: one text for each mistake, with what is allowed."""
     # Only here, because loading a driver loads what it needs.
     from domu_pcifront.driver import check_options  # noqa: PLC0415
 
-    return check_options(driver, options)
+    return check_options(spec.driver, spec.options, spec.folder)
 
 
 def find_function(host: HostSpec, text: str) -> FunctionSpec:

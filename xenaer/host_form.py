@@ -144,7 +144,9 @@ class AssignmentForm(Form):
     """A device of a guest."""
 
     device: str = Field(description="address or name of a device of the hierarchy")
-    driver: str | None = Field(None, description="the guest's driver for it; default by device: xnic, xblk")
+    driver: str | None = Field(
+        None, description="shipped one, module:Class, or program:COMMAND [by device: xnic, xblk]"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="options of that driver")
     permissive: bool = Field(False, description="pciback's permissive mode")
 

@@ -36,7 +36,7 @@ from hypervisor_stub.process import (  # noqa: E402
     main_hypervisor,
     main_supervisor,
 )
-from hypervisor_stub.zygote import die_with_parent  # noqa: E402
+from protocol.parent_death import die_with_parent  # noqa: E402
 from protocol.topology import HOST, HostSpec  # noqa: E402
 from protocol.transport_keys import KeyRing  # noqa: E402
 from protocol.transport_zmq import TransportError  # noqa: E402

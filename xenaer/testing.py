@@ -30,7 +30,8 @@ POLL_MS = 20.0
 class XenHost:
     """A running host. ``host``: a file, the name of a shipped one, or a HostSpec.
 
-    ``drivers`` puts other drivers in: device name to a class of ``PciDriver`` or its ``module:Class``. A class that is
+    ``drivers`` puts other drivers in: device name to a class of ``PciDriver``, its ``module:Class``, or an external
+    program (``program:./mydriver --flag``, from the working directory). A class that is
     no member of its module (one defined inside a test) is found all the same, in the world ``simulated`` only.
     Raises HostError, ValueError.
     """
@@ -178,7 +179,7 @@ def _variant(
             raise ValueError(f"no guest has {device}")
         name = driver if isinstance(driver, str) else register(driver)
         form.drivers.append(DriverForm.model_validate({"guest": guest, "device": device, "driver": name}))
-    return apply_variant(replace(host), form)
+    return apply_variant(replace(host), form, Path.cwd())
 
 
 def register(driver: type) -> str:

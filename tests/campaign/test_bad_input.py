@@ -154,7 +154,7 @@ def test_an_unknown_driver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     expected = f"xenaer: {path}:3:1: drivers: no guest driver 'xnick'; allowed: xnic, xblk, "
     errors = refused(path, capsys)
     assert errors.startswith(expected)
-    assert errors.endswith("none, or module:Class\n")
+    assert errors.endswith("none, module:Class, or program:COMMAND\n")
     assert errors.count("\n") == 1
 
 

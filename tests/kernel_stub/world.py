@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from domu_pcifront.program_process import ProgramProcess
 from kernel_stub.kernel import MS, Kernel
 from protocol.codec import ProtocolError, encode
 from protocol.ports import Message, Record
@@ -41,6 +42,7 @@ class FakeMachine:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.programs: list[ProgramProcess] = []
 
     def spin(self) -> None:
         self.calls.append(("spin",))
@@ -53,6 +55,10 @@ class FakeMachine:
 
     def halt(self) -> None:
         self.calls.append(("halt",))
+
+    def start_program(self, words: Sequence[str], folder: str) -> ProgramProcess:
+        self.programs.append(ProgramProcess(words, folder, own_group=True))
+        return self.programs[-1]
 
 
 class WireLink:

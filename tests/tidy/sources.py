@@ -30,6 +30,7 @@ def texts() -> tuple[str, ...]:
         found |= {path for path in (ROOT / folder).rglob("*") if path.suffix in PLAIN_TEXT}
     for folder in ("scripts", ".ci"):
         found |= {path for path in (ROOT / folder).rglob("*") if path.is_file()}
+    found |= {path for path in (ROOT / "examples").iterdir() if path.suffix in (*PLAIN_TEXT, ".c", ".py")}
     kept = (path for path in found if "__pycache__" not in path.parts and not _recorded(path))
     return tuple(sorted(path.relative_to(ROOT).as_posix() for path in kept))
 

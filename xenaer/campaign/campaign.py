@@ -53,7 +53,7 @@ class Campaign:
 
     def variant(self, values: Mapping[str, Any]) -> HostSpec:
         """The host with these values of the axes. Raises ValueError."""
-        return apply_variant(self.host, VariantForm.model_validate(self.filled_variant(values)))
+        return apply_variant(self.host, VariantForm.model_validate(self.filled_variant(values)), self.path.parent)
 
     def filled_variant(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What of the host differs from its file, with these values."""

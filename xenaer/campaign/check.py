@@ -124,7 +124,7 @@ class _Checker:
         if form is not None and not problems:
             problems = check_steps(document, self.campaign.script(form.faults), "faults")
             try:
-                apply_variant(self.campaign.host, form)
+                apply_variant(self.campaign.host, form, self.campaign.path.parent)
             except ValueError as error:
                 place = ("drivers" if form.drivers else "defects",)
                 variant = {name: part for name, part in template.items() if name != "faults"}

@@ -231,7 +231,7 @@ class DriverForm(Form):
 
     guest: str
     device: str
-    driver: str | None = None
+    driver: str | None = Field(None, description="shipped one, module:Class, or program:COMMAND")
     options: dict[str, Any] = Field(default_factory=dict)
 
 

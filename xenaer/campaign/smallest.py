@@ -17,6 +17,7 @@ from xenaer.campaign.case import CaseResult, Task
 from xenaer.campaign.file import load_campaign
 from xenaer.campaign.shrink import TRIES_MAX, Data, as_data, same_problem, shrink
 from xenaer.campaign.worlds.play_simulated import ORDER
+from xenaer.user_code import with_programs_at
 from xenaer.yaml_lines import InputError
 
 SIMULATED = "simulated"
@@ -53,6 +54,7 @@ def smallest(
     """
     order = (before.feedback or {}).get(ORDER, [])
     data = as_data(campaign, case, _host_text(campaign, host_option, target), order)
+    data = with_programs_at(data, campaign.path.parent, target.parent)
     trial = target.with_name(f".{target.name}.trial")
     last: list[CaseResult] = []
     guests = [guest.name for guest in campaign.host.guests]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from protocol.topology import DEFECTS, AssignmentSpec, GuestDriverSpec, HostSpec
+from protocol.topology import DEFECTS, AssignmentSpec, HostSpec
 from xenaer.campaign.form import DriverForm, VariantForm
 from xenaer.host import check_driver, find_function
+from xenaer.user_code import folder_of
 from xenaer.yaml_lines import closest
 
 
-def apply_variant(host: HostSpec, variant: VariantForm) -> HostSpec:
-    """The host with another profile, defects or drivers. Raises ValueError that names what is allowed."""
+def apply_variant(host: HostSpec, variant: VariantForm, beside: Path) -> HostSpec:
+    """The host with another profile, defects or drivers; programs among them are found in the folder ``beside``.
+
+    Raises ValueError that names what is allowed.
+    """
     for name in variant.defects or ():
         if name not in DEFECTS:
             raise ValueError(f"no defect {name!r}; {closest(name, sorted(DEFECTS, key=lambda d: int(d[1:])))}")
@@ -21,7 +26,7 @@ def apply_variant(host: HostSpec, variant: VariantForm) -> HostSpec:
     for name in variant.without:
         changed = _without(changed, name)
     for form in variant.drivers:
-        changed = _with_driver(changed, form)
+        changed = _with_driver(changed, form, beside)
     return changed
 
 
@@ -40,7 +45,7 @@ def _without(host: HostSpec, name: str) -> HostSpec:
     return replace(host, functions=[f for f in host.functions if f.bdf != bdf], guests=guests)
 
 
-def _with_driver(host: HostSpec, form: DriverForm) -> HostSpec:
+def _with_driver(host: HostSpec, form: DriverForm, beside: Path) -> HostSpec:
     bdf = find_function(host, form.device).bdf
     guest = host.guest(form.guest)
     if guest is None:
@@ -51,11 +56,13 @@ def _with_driver(host: HostSpec, form: DriverForm) -> HostSpec:
     def changed(entry: AssignmentSpec) -> AssignmentSpec:
         if entry.bdf != bdf:
             return entry
-        driver = entry.driver.driver if form.driver is None else form.driver
-        problems = check_driver(driver, form.options)
+        spec = replace(entry.driver, options=form.options)
+        if form.driver is not None:
+            spec = replace(spec, driver=form.driver, folder=folder_of(form.driver, beside))
+        problems = check_driver(spec)
         if problems:
             raise ValueError("; ".join(problems))
-        return replace(entry, driver=GuestDriverSpec(driver, form.options))
+        return replace(entry, driver=spec)
 
     devices = [changed(entry) for entry in guest.devices]
     guests = [replace(g, devices=devices) if g.name == guest.name else g for g in host.guests]

@@ -166,6 +166,7 @@ class GuestImage:
         self._memory = domu.memory
         self._data = domu.memory.save()
         self.opaque = [f"{type(image.target).__name__}.{name}" for image in self._images for name in image.opaque]
+        self.opaque += [driver.name for driver in drivers if not driver.restorable]
 
     def restore(self) -> None:
         """As after boot."""

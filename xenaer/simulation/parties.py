@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from domu_pcifront.domu import DomU
+from domu_pcifront.program_process import ProgramProcess
 from kernel_stub.kernel import EMERG, Halted, Kernel
 from protocol.ports import Record
 from xenaer.simulation.links import SimEndpoints, SimLink, Switchboard, pair
@@ -60,6 +61,12 @@ class SimMachine:
         """Nothing of this guest runs any more."""
         self._guest.halt()
         raise Halted("stands still")
+
+    def start_program(self, words: Sequence[str], folder: str) -> ProgramProcess:
+        """A real process, which ends with the guest's kernel. Raises ProgramGoneError."""
+        program = ProgramProcess(words, folder, own_group=True)
+        self._guest.kernel.at_close.append(program.close)
+        return program
 
 
 class SimGuest:

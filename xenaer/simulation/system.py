@@ -68,7 +68,14 @@ class SimSystem:
         self.dom0 = self._make_dom0()
         self.supervisors = [self._make_supervisor(guest.name) for guest in host.guests]
         if boot:
+            self._boot()
+
+    def _boot(self) -> None:
+        try:
             self._ask("boot", STUB, "boot", [])
+        except BaseException:
+            self.give_up()
+            raise
 
     def _token(self) -> str:
         self._tokens += 1
@@ -202,11 +209,18 @@ class SimSystem:
 
     def close(self) -> None:
         """Orderly end: every guest is destroyed, every party told to stop; a second time it does nothing."""
-        if self.hypervisor.stopped or self.lost:
-            return
-        self.ctl("hypervisor", "stop", [])
-        self.world.run_until(lambda: not self._alive, self.world.now() + CTL_LIMIT_MS * MS)
-        self._end(self.kernel)
+        try:
+            if not (self.hypervisor.stopped or self.lost):
+                self.ctl("hypervisor", "stop", [])
+                self.world.run_until(lambda: not self._alive, self.world.now() + CTL_LIMIT_MS * MS)
+                self._end(self.kernel)
+        finally:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """It stays where it is; the tasks of its kernels end, and what guests have started outside."""
+        for kernel in self.parts.kernels:
+            kernel.close()
 
 
 async def _answer(answer: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:

@@ -138,7 +138,7 @@ def test_breaking_a_guest_without_a_machine_is_an_oops() -> None:
         ("xblk", {"payload": 64}, "unknown option 'payload'"),
         ("silent", {"a": 1}, "allowed: none"),
         ("none", {"a": 1}, "without a driver"),
-        ("xnci", {}, "allowed: xnic, xblk, scripted, silent, aerprobe, none, or module:Class"),
+        ("xnci", {}, "allowed: xnic, xblk, scripted, silent, aerprobe, none, module:Class, or program:COMMAND"),
         ("no.such.module:Driver", {}, "ModuleNotFoundError"),
         ("json:JSONDecoder", {}, "no subclass of PciDriver"),
         ("json:", {}, "module:Class"),

@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from hypervisor_stub.zygote import die_with_parent
+from protocol.parent_death import die_with_parent, kill_session
 from xenaer.campaign.run import heartbeat
 from xenaer.campaign.run.worker import serve
 
@@ -29,8 +29,10 @@ BOOT = (
 )
 SPAWN = b"spawn"
 READY = b"ready"
+END = b"end"
 MESSAGE_MAX = 1 << 16
 STANDARD_ERROR = 2
+END_S = 2.0  # it kills what workers have started, and ends
 ANSWER_S = 60.0  # a nursery that was stopped must not stop the pool
 
 
@@ -81,8 +83,12 @@ class Nursery:
         return int(self._receive()[0])
 
     def close(self) -> None:
-        """End it; workers that are left are killed with it."""
+        """End it; workers that are left are killed with it, and whatever they have started."""
+        with contextlib.suppress(NurseryError):
+            self._send(END, [])
         self._socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
         self._process.kill()
         self._process.wait()
 
@@ -117,8 +123,12 @@ def main(fd: int, parent: int, preload: Sequence[str]) -> None:
         return
     gc.collect()
     gc.freeze()  # workers share these pages for as long as nobody touches them
+    workers: set[int] = set()
     with contextlib.suppress(ProcessLookupError, ConnectionError):
-        _serve(orders, os.pidfd_open(parent))
+        _serve(orders, os.pidfd_open(parent), workers)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)  # nobody has waited for it: the number is its own
+        _reap(pid)
 
 
 def _preload(names: Sequence[str]) -> str:
@@ -133,30 +143,35 @@ def _preload(names: Sequence[str]) -> str:
     return ""
 
 
-def _serve(orders: socket.socket, parent: int) -> None:
+def _serve(orders: socket.socket, parent: int, workers: set[int]) -> None:
+    """``workers``: those that have not been reaped."""
     while True:
         ready = select.select([orders.fileno(), parent], [], [])[0]
         if parent in ready:
             return  # a fork of the parent may still hold its end of the socket
         data, fds, _, _ = socket.recv_fds(orders, MESSAGE_MAX, 2)
-        if not data:
+        if data in (b"", END):
             return
         if data != SPAWN:
+            workers.discard(int(data))
             orders.send(str(_reap(int(data))).encode())
             continue
-        _spawn(orders, parent, fds)
+        _spawn(orders, parent, fds, workers)
         for fd in fds:
             os.close(fd)
 
 
 def _reap(pid: int) -> int:
+    """Exit status of a worker, once whatever it has started is gone; programs that drivers are, for instance."""
     try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        kill_session(pid)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
         return 0
 
 
-def _spawn(orders: socket.socket, parent: int, fds: list[int]) -> None:
+def _spawn(orders: socket.socket, parent: int, fds: list[int], workers: set[int]) -> None:
     """Fork a worker and tell its number; the child never returns."""
     nursery = os.getpid()
     try:
@@ -165,6 +180,7 @@ def _spawn(orders: socket.socket, parent: int, fds: list[int]) -> None:
         orders.send((error.strerror or str(error)).encode())
         return
     if pid:
+        workers.add(pid)
         process = os.pidfd_open(pid)  # it cannot be another's number: nobody has waited for this one yet
         socket.send_fds(orders, [str(pid).encode()], [process])
         os.close(process)
@@ -172,6 +188,7 @@ def _spawn(orders: socket.socket, parent: int, fds: list[int]) -> None:
     status = 1
     try:
         die_with_parent(nursery)
+        os.setsid()  # a session of its own, so that what it starts can be found
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         orders.close()
         os.close(parent)

@@ -64,8 +64,12 @@ class SimMachine:
         self.host: HostSpec = setup.host
         self.system = SimSystem(setup.host)
         self.used = False
-        self._prepare(setup)
-        self.system.advance(REST_MS)
+        try:
+            self._prepare(setup)
+            self.system.advance(REST_MS)
+        except BaseException:  # a driver that escapes, too
+            self.close()
+            raise
         dom0 = self.system.dom0
         assert dom0.hierarchy is not None
         self._functions = [function_image(function) for function in dom0.hierarchy.functions.values()]
@@ -104,9 +108,8 @@ class SimMachine:
         self.begin_ns = world.now()
 
     def close(self) -> None:
-        """It is given up where it is; the tasks of its kernels end."""
-        for kernel in self.system.parts.kernels:
-            kernel.close()
+        """It is given up where it is; the tasks of its kernels end, and the programs of its guests."""
+        self.system.give_up()
 
     @property
     def reusable(self) -> bool:

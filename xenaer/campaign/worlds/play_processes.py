@@ -233,7 +233,8 @@ class ComparingPlayer:
         self.simulated.rehearse()
 
     def close(self) -> None:
-        """End the system of processes."""
+        """End the system of processes, and machines that were kept."""
+        self.simulated.close()
         self.processes.close()
 
     def play(self, task: Task) -> CaseResult:

@@ -46,7 +46,8 @@ class SimulatedPlayer:
 
     def close(self) -> None:
         """Nothing runs."""
-        self._machines.clear()
+        while self._machines:
+            self._machines.popitem()[1].close()
 
     def rehearse(self) -> None:
         """Boot the machine of the first case, if all cases have the same host."""
@@ -116,16 +117,17 @@ class SimulatedPlayer:
         system.world.pick, system.world.window = pick, WINDOW_NS
         locks = LockLog(system.parts) if case.recipe.get(REFERENCE) else None
         try:
-            runner.play()
-            runner.settle(self.campaign.form.settle_s * 1000)
+            try:
+                runner.play()
+                runner.settle(self.campaign.form.settle_s * 1000)
+            finally:
+                system.world.pick = None
+                if locks is not None:
+                    locks.close()
+            return self._judged(case, machine, runner, locks.events if locks is not None else ())
         except BaseException:  # an order that is given up, or a driver that escapes
             machine.close()
             raise
-        finally:
-            system.world.pick = None
-            if locks is not None:
-                locks.close()
-        return self._judged(case, machine, runner, locks.events if locks is not None else ())
 
     def _judged(self, case: Case, machine: SimMachine, runner: Runner, locks: Sequence[LockEvent]) -> Played:
         system, form = machine.system, self.campaign.form
@@ -156,7 +158,7 @@ class SimulatedPlayer:
     def _keep(self, variant: str, machine: SimMachine) -> None:
         self._machines[variant] = machine
         if len(self._machines) > MACHINES_MAX:
-            self._machines.popitem(last=False)
+            self._machines.popitem(last=False)[1].close()
 
 
 def _along(order: list[int]) -> Pick:
