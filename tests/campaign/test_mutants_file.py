@@ -52,6 +52,6 @@ def test_a_good_one_has_two_axes_and_the_control_at_the_end(tmp_path: Path) -> N
     path.write_text(BEGIN + GOOD + '    defects: ["D1*"]\n    mutations: ["xs-*"]\n    strata: [kind]\n')
     axes = load_campaign(path).axes
     labels = axes[MUTANT].values
-    assert labels[:3] == ("D1", "D10", "D11")
+    assert labels[-4:-1] == ("D17", "D18", "D19")
     assert labels[-1] == CONTROL
-    assert axes[MUTANT_KIND].values == ("defect", "mutation", "control")
+    assert axes[MUTANT_KIND].values == ("mutation", "defect", "control")

@@ -21,7 +21,7 @@ MUTATION_ROWS: tuple[Mutation, ...] = (
 MUTATIONS: dict[str, Mutation] = {row.label: row for row in MUTATION_ROWS}
 CONTROL = "unchanged"
 DEFECT_LABELS = tuple(sorted(DEFECTS, key=lambda name: int(name[1:])))
-KINDS = ("defect", "mutation", "control")  # in the order of the labels
+KINDS = ("mutation", "defect", "control")  # in the order of the labels
 
 
 def kind_of(label: str) -> str:
@@ -40,7 +40,7 @@ def mutant(label: str) -> tuple[str, Mutation | None]:
 
 def labels_like(defects: Iterable[str], mutations: Iterable[str], *, control: bool) -> list[str]:
     """Mutants whose labels fit one of the patterns of their kind; the control comes last."""
-    found = [*_like(DEFECT_LABELS, defects), *_like(MUTATIONS, mutations)]
+    found = [*_like(MUTATIONS, mutations), *_like(DEFECT_LABELS, defects)]
     return [*found, CONTROL] if control and found else found
 
 

@@ -27,12 +27,6 @@ CONFIG_ROWS: tuple[Mutation, ...] = (
         "reads that are not aligned are let through (CFG-1, X7)",
     ),
     Mutation(
-        "cfg-wide-access-first-field", _SPACE,
-        "                    result = write(self, start, merged) or result\n",
-        "                    result = write(self, start, merged) or result\n                break\n",
-        "of a write that touches several fields only the first gets its bytes (CFG-5)",
-    ),
-    Mutation(
         "cfg-bar-written", _HEADER,
         "    if not bar.sizing and value == bar.val and dev.access.read(offset, 4) != value:\n",
         "    if not bar.sizing:\n",
@@ -45,22 +39,10 @@ CONFIG_ROWS: tuple[Mutation, ...] = (
         "bus mastering cannot be switched off again (6.3 step 2)",
     ),
     Mutation(
-        "cfg-decoding-off", _HEADER,
-        "    wanted = bool(value & CMD_DECODING)\n    if wanted and not dev.enabled:",
-        "    wanted = bool(value & CMD_DECODING)\n    if wanted and dev.enabled:",
-        "the device is never enabled for the guest (6.3 step 1)",
-    ),
-    Mutation(
         "cfg-msi-by-guest", _CAPABILITY,
         "            if not dev.allow_interrupt_control or changed & ~allowed:\n",
         "            if changed & ~allowed and not dev.allow_interrupt_control:\n",
         "a guest switches MSI on by itself, past dom0 (6.6)",
-    ),
-    Mutation(
-        "cfg-vpd-write", _CAPABILITY,
-        "    if value & VPD_WRITE:\n        return ACCESS_DENIED\n",
-        "",
-        "a guest may write the vital product data (CFG-6)",
     ),
     Mutation(
         "cfg-permissive-kept", _SPACE,

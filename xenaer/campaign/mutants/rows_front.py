@@ -8,24 +8,6 @@ _SERVICE, _OP, _FRONT = "domu_pcifront.aer_service", "domu_pcifront.pci_op", "do
 
 FRONT_ROWS: tuple[Mutation, ...] = (
     Mutation(
-        "front-answer-wrong-phase", _SERVICE,
-        "(page.data[0] & 1 << PCIB_ACTIVE and page.aer_op() == request)",
-        "page.data[0] & 1 << PCIB_ACTIVE",
-        "a late answer acknowledges the next phase (FE-12, X22)",
-    ),
-    Mutation(
-        "front-no-recheck", _SERVICE,
-        "        self.schedule()  # closes",
-        "        # closes",
-        "a request that comes with the answer to the last one is never served (I7)",
-    ),
-    Mutation(
-        "front-flag-before-answer", _SERVICE,
-        "            page.write_aer_err(result)\n            page.clear_bit(PCIB_ACTIVE)\n",
-        "            page.clear_bit(PCIB_ACTIVE)\n            page.write_aer_err(result)\n",
-        "the flag is cleared before the answer is there (FE-21)",
-    ),
-    Mutation(
         "front-no-doorbell", _SERVICE,
         "            page.clear_bit(PCIB_ACTIVE)\n            self.channel.notify()\n        self.served",
         "            page.clear_bit(PCIB_ACTIVE)\n        self.served",
@@ -60,12 +42,6 @@ FRONT_ROWS: tuple[Mutation, ...] = (
         "                self.schedule_aer()\n            return page.op_result()",
         "            return page.op_result()",
         "a request whose event a configuration request has swallowed is not served (FE-1)",
-    ),
-    Mutation(
-        "front-error-is-value", _OP,
-        "return value if err == 0 else (1 << 8 * size) - 1",
-        "return value",
-        "a failed read returns what stands in the page, not all ones (FE-3)",
     ),
     Mutation(
         "front-departing-kept", _FRONT,

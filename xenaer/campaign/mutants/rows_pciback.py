@@ -22,22 +22,10 @@ PCIBACK_ROWS: tuple[Mutation, ...] = (
         "the request stands in the page and nobody rings (BE-11)",
     ),
     Mutation(
-        "ask-flag-stays", _ASK,
-        "    channel.page.clear_bit(PCIB_ACTIVE)\n",
-        "",
-        "after a time-out the request stays in the page, and a late answer is taken (H4)",
-    ),
-    Mutation(
         "ask-timeout-never", _ASK,
         "            return _TIMEOUT\n        await events.answered.wait(deadline)\n    pulled",
         "            deadline += 1_000_000_000_000\n        await events.answered.wait(deadline)\n    pulled",
         "a mute guest is waited for without end (H3)",
-    ),
-    Mutation(
-        "ask-death-unnoticed", _ASK,
-        "        if pdev.stopped:\n            return Situation.GUEST_DEAD\n        credit",
-        "        credit",
-        "the death of a guest that is asked is noticed at the end of its budget only (H2)",
     ),
     Mutation(
         "ask-detach-unnoticed", _ASK,
@@ -112,22 +100,10 @@ PCIBACK_ROWS: tuple[Mutation, ...] = (
         "aerState gets a word that the toolstack does not know (KILL-1)",
     ),
     Mutation(
-        "kill-reported-twice", _PCIBACK,
-        "        if pdev is None or (self.profile.hardened and pdev.killed_incident == incident):\n",
-        "        if pdev is None:\n",
-        "a guest is reported more than once for an incident (H23)",
-    ),
-    Mutation(
         "take-back-without-reset", _PCIBACK,
         "                rc, _ = await reset_function_locked(self.core, psdev.dev)\n                failed",
         "                rc = 0\n                failed",
         "a device that comes back from a guest is not reset (BE-20, 4.7)",
-    ),
-    Mutation(
-        "give-twice", "dom0_pciback.pciback.exports",
-        "        if psdev is None or psdev.pdev is not None:\n            raise",
-        "        if psdev is None:\n            raise",
-        "a function that a guest has is exported to another one (BE-3)",
     ),
     Mutation(
         "state-any-magic", _BACKEND,
@@ -142,16 +118,10 @@ PCIBACK_ROWS: tuple[Mutation, ...] = (
         "a guest that was cut off still reaches configuration space (KILL-4)",
     ),
     Mutation(
-        "msi-image-kept", _STUB,
-        "        self.msi_image = ()\n        if self.msi_enabled:",
-        "        if self.msi_enabled:",
-        "MSI that a guest has switched off is switched on by a restore (H18, 4.4)",
-    ),
-    Mutation(
-        "detaching-for-ever", _STUB,
-        "        self.young_since = None\n        self.detaching = False\n",
+        "take-back-keeps-owner", _STUB,
+        "        self.pdev = None\n        self.young_since = None\n",
         "        self.young_since = None\n",
-        "a function that was detached once counts as being detached with its next guest (H11)",
+        "a device that came back still belongs to its last guest (BE-20)",
     ),
     Mutation(
         "advisory-clears-real", _HANDLERS,

@@ -45,10 +45,10 @@ RECOVERY_ROWS: tuple[Mutation, ...] = (
         "slot_reset is left out: nobody sets up the device that was reset (linux-aer.md 4.2 step 5)",
     ),
     Mutation(
-        "rec-slot-reset-after-resume", _RECOVERY,
-        "        if not group.over and group.asked():\n            await self._finish(group, functions)",
-        "        await self._finish(group, functions)",
-        "a group that is over after slot_reset is told to resume all the same (H16)",
+        "rec-abandoned-is-success", _GROUPS,
+        '(frozenset({Outcome.DETACHED}), "abandoned")',
+        '(frozenset({Outcome.DETACHED}), "successful")',
+        "a recovery whose device was taken away counts as a success (H14, D11)",
     ),
     Mutation(
         "rec-failed-vote-resumes", _RECOVERY,

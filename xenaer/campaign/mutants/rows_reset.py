@@ -69,12 +69,6 @@ RESET_ROWS: tuple[Mutation, ...] = (
         "Device Control is not restored: the function reports no errors any more (H18)",
     ),
     Mutation(
-        "restore-msi-enabled-first", _RESTORE,
-        "header=tuple(header), aer=(), msi=psdev.msi_image)",
-        "header=tuple(header), aer=(), msi=())",
-        "the image of a living guest has no MSI (H18)",
-    ),
-    Mutation(
         "restore-guest-command-lost", _RESTORE,
         "command = header[COMMAND_DWORD] & 0xFFFF | psdev.conf.command & COMMAND_GUEST",
         "command = header[COMMAND_DWORD] & 0xFFFF",

@@ -47,34 +47,10 @@ STUB_ROWS: tuple[Mutation, ...] = (
         "nobody looks whether the device has survived its reset (H19, KILL-5)",
     ),
     Mutation(
-        "kill-not-revoked", _TEARDOWN,
-        "        domain.advance(Step.DESTROY)\n        self._machine.revoke(domain)\n",
-        "        domain.advance(Step.DESTROY)\n",
-        "a domain that is being destroyed is not cut off first (KILL-4.1, X44)",
-    ),
-    Mutation(
-        "kill-ports-left", _TEARDOWN,
-        "        machine.event_channels.close_all(domain.domid)\n",
-        "",
-        "event channels of a dead domain stay open (KILL-4.9)",
-    ),
-    Mutation(
-        "kill-grants-left", _TEARDOWN,
-        "        machine.grants.release(domain.domid)\n",
-        "",
-        "grants of a dead domain can still be mapped (KILL-4.9)",
-    ),
-    Mutation(
         "kill-nodes-left", _TEARDOWN,
         "        pci_nodes.remove_directories(self._machine.xs, domain.domid)\n",
         "",
         "the back-end directory of a dead domain stays (KILL-4.8)",
-    ),
-    Mutation(
-        "kill-any-change", _KILL,
-        "        if match[2] and self._machine.xs.read(path) == AERFAIL:\n",
-        "        if match[2]:\n",
-        "any word in aerState kills (KILL-1)",
     ),
     Mutation(
         "kill-directory-itself", _KILL,
@@ -107,9 +83,9 @@ STUB_ROWS: tuple[Mutation, ...] = (
         "a domain that is being destroyed still reaches its functions (KILL-4.1)",
     ),
     Mutation(
-        "xs-everybody-writes", _PERMS,
-        "        return self.privileged or perms.rights(self.domid) & needed == needed\n",
-        "        return self.privileged or perms.rights(self.domid) & needed != 0\n",
+        "xs-reader-writes", "hypervisor_stub.xenstore.operations",
+        "    _require(caller, node, path, WRITE)\n    growth",
+        "    _require(caller, node, path, READ)\n    growth",
         "who may read a node may write it (XS-3)",
     ),
     Mutation(
@@ -119,16 +95,10 @@ STUB_ROWS: tuple[Mutation, ...] = (
         "whom no entry names gets the rights of the last one, not of the first (XS-3)",
     ),
     Mutation(
-        "xs-dead-owner", _PERMS,
-        "        if first.domid == domid and first.alive:\n            return ALL_RIGHTS",
-        "        if first.domid == domid:\n            return ALL_RIGHTS",
-        "a domain that got the number of a dead one owns the nodes of that (XS-14)",
-    ),
-    Mutation(
-        "xs-quota-off", _QUOTA,
-        "        if nodes > 0 and used.nodes + nodes > self.quotas.nodes:\n",
-        "        if nodes > self.quotas.nodes:\n",
-        "a guest fills XenStore one node at a time (XS-13, X36)",
+        "xs-watch-limit-off-by-one", _QUOTA,
+        "        if self.open[domid, what] >= most:\n",
+        "        if self.open[domid, what] > most:\n",
+        "a guest has one watch and one transaction more than it may (XS-13, X37)",
     ),
     Mutation(
         "xs-frontend-owns-backend", _NODES,
@@ -153,11 +123,5 @@ STUB_ROWS: tuple[Mutation, ...] = (
         "or other.state is not PortState.UNBOUND or other.remote != domid:",
         "or other.state is not PortState.UNBOUND:",
         "a domain binds a port that was kept for another one (WIRE-2)",
-    ),
-    Mutation(
-        "port-peer-kept", _PORTS,
-        '            self._post(mine.remote, "evtchn_closed", mine.remote_port)\n',
-        "",
-        "the other end is not told that an event channel was closed (KILL-4.9)",
     ),
 )  # fmt: skip
