@@ -73,8 +73,8 @@ ROWS: tuple[Scenario, ...] = (
         "inject A nonfatal; run 500; inject A fatal; run"),
     Scenario("S3", "an error of a device that nobody has", one(), "inject C nonfatal; run"),
     Scenario("S9", "writes and reads nodes that are not its own", hostiles("h1", "h2"),
-        "call h1 xs_write 0 /local/domain/0/backend/pci/1/0/aerState aerfail; call h1 xs_write 0 name other; "
-        "call h1 xs_write 0 /local/domain/2/device/pci/0/state 5; "
+        "call h1 xs_write 0 /local/domain/0/backend/pci/1/0/aerState aerfail*1; call h1 xs_write 0 name other*1; "
+        "call h1 xs_write 0 /local/domain/2/device/pci/0/state 5*1; "
         "call h1 xs_read 0 /local/domain/2/device/pci/0/state; call h1 xs_read 0 /libxl/2/type; "
         "call h1 xs_read 0 name; run 1000; state h1; state h2"),
     Scenario("S10", "maps pages and binds ports that are another's", hostiles("h1", "h2"),
