@@ -18,6 +18,7 @@ from xenaer.campaign.mutants.catalogue import (
     labels_like,
     mutant,
 )
+from xenaer.campaign.mutants.documents import labels_in
 from xenaer.campaign.mutants.mutation import CORES, Mutation, MutationError
 
 LEAST = 45
@@ -76,3 +77,9 @@ def test_an_unknown_mutant_is_not_taken_for_the_control() -> None:
     assert mutant(CONTROL) == ("", None)
     with pytest.raises(KeyError):
         mutant("no-such-mutant")
+
+
+def test_the_document_has_every_mutant() -> None:
+    """Written by ``python -m xenaer.campaign.mutants.documents``; that its results are current is not tested."""
+    text = (ROOT / "docs" / "MUTANTS.md").read_text(encoding="utf-8")
+    assert labels_in(text) == [*DEFECT_LABELS, *MUTATIONS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
 
 SHOWN = 160  # characters of a problem
+FOLDER = re.compile(r"/\S*/(?=(?:dom0_pciback|domu_pcifront|hypervisor_stub|kernel_stub|protocol|xenaer)/)")
 HEAD = """# Mutants
 
 Written by `python -m xenaer.campaign.mutants.documents RUN` from a run of `xenaer campaign run mutants`. Each row is
@@ -68,6 +70,7 @@ def _cells(*cells: str) -> str:
 
 
 def _short(text: str) -> str:
+    text = FOLDER.sub("", text)  # where this program lies on the machine of the run
     return text if len(text) <= SHOWN else text[:SHOWN].rstrip() + " ..."
 
 
