@@ -106,7 +106,7 @@ class Loaded:
 
     def _smallest(self, result: CaseResult, recipe: Recipe, folder: Path) -> Iterator[str]:
         explored = self.campaign.form.explore
-        if explored is None or explored.scenarios is not None or self.campaign.form.world != "simulated":
+        if explored is None or explored.brings_all or self.campaign.form.world != "simulated":
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{result.case_id}.yaml"

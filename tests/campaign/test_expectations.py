@@ -131,3 +131,16 @@ def test_where_and_rates(tmp_path: Path) -> None:
     whole = data["figures"][0]["rates"]["recovered"]
     assert (whole["count"], whole["low"], whole["high"]) == (20, low, high)
     assert [found["name"] for found in data["figures"][1:]] == ["error=CmpltTO", "error=RxErr"]
+
+
+@pytest.mark.processes
+def test_a_share_of_good_cases_may_be_enough(tmp_path: Path) -> None:
+    """Ten of twenty corrected errors are not as expected: half is enough of them, for all others nothing is excused."""
+    wrong = "{where: {error: RxErr, device: [nic1]}, outcomes: [recovered]}"
+    enough, data = results(tmp_path, f"[{wrong}, {{where: {{error: RxErr}}, good_at_least: 0.5}}]", "enough")
+    assert (enough.status, data["failing"], data["problems"]) == (0, 10, [])
+    assert data["shares"] == ["error=RxErr: 10 of 20 good; expected: at least 50%"]
+    short, data = results(tmp_path, f"[{wrong}, {{where: {{error: RxErr}}, good_at_least: 0.51}}]", "short")
+    assert (short.status, data["problems"]) == (1, ["error=RxErr: 10 of 20 good; expected: at least 51%"])
+    other, data = results(tmp_path, f"[{wrong}, {{where: {{error: CmpltTO}}, good_at_least: 0.5}}]", "other")
+    assert (other.status, data["problems"]) == (1, ["10 of 40 cases failed"])

@@ -9,7 +9,7 @@ import pytest
 from xenaer.campaign.axes import Axis
 from xenaer.campaign.case import CaseResult, Outcome, Recipe
 from xenaer.campaign.exhaustive import POINTS, Exhaustive
-from xenaer.campaign.explorations import Exploration, Guided, Matrix, Random
+from xenaer.campaign.explorations import Exploration, Guided, Matrix, Mutants, Random
 from xenaer.campaign.form import GuidedForm, RandomForm, SizeForm
 
 AXES = {"a": Axis("a", ("x", "y", "z")), "b": Axis("b", (1, 2))}
@@ -53,6 +53,15 @@ def test_a_limit_spreads_evenly() -> None:
         tenths = [recipe["values"][axis] // 10 for recipe in recipes]
         assert all(3 <= tenths.count(tenth) <= 7 for tenth in range(10)), (axis, tenths)
     assert len({str(recipe) for recipe in recipes}) == 50
+
+
+def test_mutants_come_with_their_kinds() -> None:
+    axes = {"mutant": Axis("mutant", ("a1", "b1", "b2", "a2", "b3")), "kind": Axis("kind", ("a", "b"))}
+    recipes = played(Mutants(axes, lambda label: label[0], None))
+    assert [(r["values"]["mutant"], r["values"]["kind"]) for r in recipes] == [(0, 0), (1, 1), (2, 1), (3, 0), (4, 1)]
+    few = played(Mutants(axes, lambda label: label[0], 3))
+    assert len({r["values"]["mutant"] for r in few}) == 3
+    assert all(r["values"]["kind"] == recipes[r["values"]["mutant"]]["values"]["kind"] for r in few)
 
 
 def test_a_limit_above_the_product_changes_nothing() -> None:

@@ -13,7 +13,7 @@ import msgpack
 from xenaer.campaign.alone import play_alone
 from xenaer.campaign.build import Builder
 from xenaer.campaign.case import CaseResult, Task
-from xenaer.campaign.form import SCENARIO
+from xenaer.campaign.form import MUTANT, SCENARIO
 from xenaer.campaign.run.rows import Row, to_result
 from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.campaign.running import campaign_of
@@ -97,6 +97,8 @@ def shrink_case(path: Path, name: str, output: Path | None) -> Shrunk:
         raise NoCaseError(f"{before.case_id} did not fail: {before.outcome}")
     if SCENARIO in campaign.axes:
         raise NoCaseError(f"{before.case_id} is a scenario of the library, which cannot be made smaller")
+    if MUTANT in campaign.axes:
+        raise NoCaseError(f"{before.case_id} is a mutant, which cannot be made smaller")
     target = output or Path(f"{before.case_id}.yaml")
     case = Builder(campaign).build(row.number, _recipe(row))
     return smallest(campaign, case, before, target, folder.options.host_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ from xenaer.campaign.variant import apply_variant
 
 @dataclass(slots=True)
 class Campaign:
-    """A checked campaign. ``axes`` in the order of the file; ``texts`` of the aer-inject files that it names."""
+    """A checked campaign. ``axes`` in the order of the file; ``texts`` of the aer-inject files that it names.
+
+    ``mutant`` is a defect that every host gets although nobody has named it: it is judged as if it were not there.
+    """
 
     form: CampaignForm
     host: HostSpec
     path: Path
     axes: dict[str, Axis] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    mutant: str = ""
 
     @property
     def explored(self) -> ExploreBase | None:
@@ -53,7 +57,9 @@ class Campaign:
 
     def variant(self, values: Mapping[str, Any]) -> HostSpec:
         """The host with these values of the axes. Raises ValueError."""
-        return apply_variant(self.host, VariantForm.model_validate(self.filled_variant(values)), self.path.parent)
+        form = VariantForm.model_validate(self.filled_variant(values))
+        host = apply_variant(self.host, form, self.path.parent)
+        return replace(host, defects=[*host.defects, self.mutant]) if self.mutant else host
 
     def filled_variant(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What of the host differs from its file, with these values."""

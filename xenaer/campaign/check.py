@@ -10,7 +10,17 @@ from pydantic import Field
 
 from xenaer.campaign.axes import Axis, circles, fill, make_axis, mentioned
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.form import POINT, SCENARIO, AxisForm, ExploreBase, ScenariosForm, VariantForm
+from xenaer.campaign.form import (
+    MUTANT,
+    MUTANT_KIND,
+    POINT,
+    SCENARIO,
+    AxisForm,
+    ExploreBase,
+    MutantsForm,
+    ScenariosForm,
+    VariantForm,
+)
 from xenaer.campaign.steps.script import check_steps
 from xenaer.campaign.steps.steps_form import StepForm
 from xenaer.campaign.variant import apply_variant
@@ -76,9 +86,26 @@ class _Checker:
             from xenaer.campaign.worlds.play_scenarios import rows_like  # noqa: PLC0415 - loads all roles
 
             self.campaign.axes[SCENARIO] = Axis(SCENARIO, tuple(rows_like(explored.rows)))
+        if isinstance(explored, MutantsForm):
+            self._mutants(explored, above)
         for index, name in enumerate(explored.strata):
             if name not in self.campaign.axes:
                 self._problem((*above, "strata", index), f"no axis {name!r}; {closest(name, self.campaign.axes)}")
+
+    def _mutants(self, explored: MutantsForm, above: Place) -> None:
+        from xenaer.campaign.mutants.catalogue import KINDS, labels_like  # noqa: PLC0415 - only mutants need it
+        from xenaer.campaign.mutants.plan import plan_problems  # noqa: PLC0415
+
+        labels = labels_like(explored.defects, explored.mutations, control=explored.control)
+        if not labels:
+            self._problem((*above, "mutations"), "no mutant is called like that")
+        self.campaign.axes[MUTANT] = Axis(MUTANT, tuple(labels))
+        self.campaign.axes[MUTANT_KIND] = Axis(MUTANT_KIND, KINDS)
+        for place, text in plan_problems(self.campaign.path, explored):
+            self._problem((*above, *place), text)
+        for index, expected in enumerate(self.campaign.form.expect):
+            for key in sorted(expected.model_fields_set - {"where", "good_at_least"}):
+                self._problem(("expect", index, key), "of mutants only good_at_least can be expected")
 
     def _axis_form(self, name: str, given: Any, place: Place) -> list[Any] | AxisForm:
         if isinstance(given, list | AxisForm):
@@ -102,7 +129,7 @@ class _Checker:
         for name in sorted(used - known):
             place = _place_of(template, name) if name in mentioned(template) else above
             self._problem(place, f"no axis {name!r}; {closest(name, sorted(known))}")
-        for name in sorted(known - used - {POINT, SCENARIO}):
+        for name in sorted(known - used - {POINT, SCENARIO, MUTANT, MUTANT_KIND}):
             self._problem((*above, name), "nothing uses this axis")
         for name in circles(self.campaign.axes):
             self._problem((*above, name), "its values mention the axis itself")

@@ -68,6 +68,10 @@ def player_for(payload: bytes) -> Player:
 def make_player(campaign: Campaign, world: str) -> Player:
     """A player for ``simulated``, ``processes`` or ``both``."""
     search_beside(Path(campaign.path))
+    if campaign.form.explore is not None and campaign.form.explore.mutants is not None:
+        from xenaer.campaign.mutants.player import MutantPlayer  # noqa: PLC0415 - only who plays mutants needs it
+
+        return MutantPlayer(campaign)
     if campaign.form.explore is not None and campaign.form.explore.scenarios is not None:
         from xenaer.campaign.worlds.play_scenarios import ScenarioPlayer  # noqa: PLC0415 - loads all roles
 

@@ -9,13 +9,12 @@ from typing import Any
 
 from xenaer.campaign.build import Builder
 from xenaer.campaign.campaign import Campaign
-from xenaer.campaign.expectations import applies
-from xenaer.campaign.form import RateForm
+from xenaer.campaign.rates import RateCount
 from xenaer.campaign.run.rows import to_result
 from xenaer.campaign.run.run_folder import RunFolder
 from xenaer.campaign.run.summary import Summary
 from xenaer.campaign.verdict.coverage import Section, sections, universe
-from xenaer.campaign.verdict.statistics import Figures, Tallies, Tally, figures, rate
+from xenaer.campaign.verdict.statistics import Figures, Tallies, figures
 from xenaer.campaign.worlds.play_simulated import EQUIVALENT, ORDERS
 from xenaer.campaign.worlds.played import ARMED, REACHED
 
@@ -33,6 +32,7 @@ class Conclusion:
     strata: list[Figures]
     sections: list[Section]
     counted: dict[str, int]  # program points armed and reached, orders of events played
+    shares: list[str]  # how many cases were good, where that is what is expected
 
     @property
     def status(self) -> int:
@@ -46,6 +46,7 @@ class Conclusion:
             "problems": self.problems,
             "figures": [_plain(found) for found in (self.whole, *self.strata)],
             "counted": self.counted,
+            "shares": self.shares,
             "coverage": [section._asdict() for section in self.sections],
         }
 
@@ -53,8 +54,7 @@ class Conclusion:
 def conclude(campaign: Campaign, folder: RunFolder, summary: Summary) -> Conclusion:
     """Read all results once; memory does not grow with them. Raises RunFolderError."""
     tallies = Tallies()
-    wanted = [(index, form) for index, form in enumerate(campaign.form.expect) if form.rates]
-    selected: dict[int, Tally] = {index: Tally() for index, _ in wanted}
+    rates = RateCount(campaign.form)
     builder = Builder(campaign)
     counted = dict.fromkeys(COUNTED, 0)
     for row in folder.store.rows():
@@ -62,37 +62,28 @@ def conclude(campaign: Campaign, folder: RunFolder, summary: Summary) -> Conclus
         tallies.add(result)
         for key in counted:
             counted[key] += (result.feedback or {}).get(key, 0)
-        if wanted:
-            values = builder.values(json.loads(row.recipe_json))
-            for index, form in wanted:
-                if applies(form, values):
-                    selected[index].add(result)
-    problems = list(_problems(summary))
-    for index, form in wanted:
-        problems += [text for item in form.rates if (text := _unmet(item, selected[index]))]
+        if rates.counts:
+            rates.add(result, builder.values(json.loads(row.recipe_json)))
+    problems = [*_problems(summary, rates.excused), *rates.unmet()]
     covered = sections(universe(campaign.common_host), summary.coverage)
     strata = [figures(name, tally) for name, tally in sorted(tallies.strata.items())]
     return Conclusion(
-        problems, figures(campaign.form.name, tallies.total()), strata if len(strata) > 1 else [], covered, counted
+        problems,
+        figures(campaign.form.name, tallies.total()),
+        strata if len(strata) > 1 else [],
+        covered,
+        counted,
+        rates.shares(),
     )
 
 
-def _problems(summary: Summary) -> Iterator[str]:
+def _problems(summary: Summary, excused: int) -> Iterator[str]:
     if not summary.complete:
         yield "not all cases were played"
     if not summary.cases:
         yield "there was no case to play"
-    if summary.failing:
+    if summary.failing > excused:
         yield f"{summary.failing} of {summary.cases} cases failed"
-
-
-def _unmet(form: RateForm, tally: Tally) -> str:
-    found = rate(tally.outcomes.get(form.outcome, 0), tally.cases)
-    if form.at_least is not None and found.low < form.at_least:
-        return f"{form.outcome}: {found.text()}; expected: at least {form.at_least:.2%} with 95 % confidence"
-    if form.at_most is not None and found.high > form.at_most:
-        return f"{form.outcome}: {found.text()}; expected: at most {form.at_most:.2%} with 95 % confidence"
-    return ""
 
 
 def _plain(found: Figures) -> dict[str, Any]:
@@ -109,6 +100,7 @@ def lines(conclusion: Conclusion, summary: Summary) -> Iterator[str]:
     for found in conclusion.strata:
         seen = ", ".join(f"{outcome} {r.count}" for outcome, r in found.rates.items() if r.count)
         yield f"  {found.name}: {found.cases} cases: {seen}"
+    yield from (f"  {text}" for text in conclusion.shares)
     yield "  coverage: " + ", ".join(found.text() for found in conclusion.sections)
     counted = conclusion.counted
     if counted[ARMED]:

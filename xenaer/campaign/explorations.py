@@ -17,7 +17,7 @@ from xenaer.campaign.build import REPEAT, VALUES
 from xenaer.campaign.campaign import Campaign
 from xenaer.campaign.case import CaseResult, Recipe, derived_seed
 from xenaer.campaign.exhaustive import Exhaustive, Rounds, spread
-from xenaer.campaign.form import GuidedForm, RandomForm, SizeForm
+from xenaer.campaign.form import MUTANT, MUTANT_KIND, GuidedForm, RandomForm, SizeForm
 from xenaer.campaign.verdict.statistics import wilson
 
 ROUND = 2_000  # cases of a round when nothing depends on results
@@ -68,6 +68,20 @@ class Matrix:
         for name, axis in reversed(self.axes.items()):
             index, values[name] = divmod(index, len(axis.values))
         return {VALUES: values, **({REPEAT: repeat} if repeat else {})}
+
+
+class Mutants(Matrix):
+    """Every mutant once; with a limit an even spread of them. Its kind follows from the mutant."""
+
+    def __init__(self, axes: dict[str, Axis], kind_of: Callable[[str], str], limit: int | None) -> None:
+        super().__init__(1, {MUTANT: axes[MUTANT]}, limit)
+        kinds = axes[MUTANT_KIND].values
+        self._kinds = [kinds.index(kind_of(label)) for label in axes[MUTANT].values]
+
+    def recipe(self, number: int) -> Recipe:
+        """The recipe of case ``number``."""
+        values = super().recipe(number)[VALUES]
+        return {VALUES: values | {MUTANT_KIND: self._kinds[values[MUTANT]]}}
 
 
 class Random:
@@ -154,6 +168,10 @@ def make_exploration(campaign: Campaign, size: SizeForm) -> Exploration:
         return Matrix(explore.matrix.seeds, axes, size.cases or explore.matrix.limit)
     if explore.scenarios is not None:
         return Matrix(explore.scenarios.seeds, axes, size.cases or explore.scenarios.limit)
+    if explore.mutants is not None:
+        from xenaer.campaign.mutants.catalogue import kind_of  # noqa: PLC0415 - only who plays mutants needs it
+
+        return Mutants(axes, kind_of, size.cases or explore.mutants.limit)
     if explore.exhaustive is not None:
         return Exhaustive(axes, campaign.waits_for_points, size.cases or explore.exhaustive.limit)
     if explore.guided is not None:

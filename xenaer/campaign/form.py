@@ -18,6 +18,7 @@ from xenaer.host_form import HostForm
 
 TEMPLATE: dict[str, Any] = {"x-template": True}  # ``xenaer.schema`` allows $name everywhere below
 SCENARIO = "scenario"  # the axis of ``scenarios``
+MUTANT, MUTANT_KIND = "mutant", "kind"  # the axes of ``mutants``
 POINT = "point"  # the axis of ``exhaustive`` that holds program points
 CASES_MAX = 100_000_000
 Count = Annotated[int, Field(ge=1, le=CASES_MAX)]
@@ -120,7 +121,25 @@ class ScenariosForm(ExploreBase):
     limit: Count | None = None
 
 
-KINDS = ("matrix", "exhaustive", "random", "guided", "scenarios")
+class PlayedForm(Form):
+    """A campaign that is played against mutants."""
+
+    file: str = Field(min_length=1, description="campaign file, relative to this one")
+    size: Name | None = Field(None, description="one of its sizes")
+    cases: Count | None = Field(None, description="its limit instead; of a product an even spread")
+
+
+class MutantsForm(ExploreBase):
+    """Defects and seeded mistakes, one at a time; a case is good if a campaign finds its mutant."""
+
+    campaigns: list[PlayedForm] = Field(min_length=1, description="in this order, until one finds the mutant")
+    defects: list[str] = Field(["*"], description="labels of defects, * and ? allowed")
+    mutations: list[str] = Field(["*"], description="labels of mutations, * and ? allowed")
+    control: bool = Field(True, description="the cores as they are, too, where nothing may be found")
+    limit: Count | None = None
+
+
+KINDS = ("matrix", "exhaustive", "random", "guided", "scenarios", "mutants")
 
 
 class ExploreForm(Form):
@@ -133,6 +152,7 @@ class ExploreForm(Form):
     random: RandomForm | None = None
     guided: GuidedForm | None = None
     scenarios: ScenariosForm | None = None
+    mutants: MutantsForm | None = None
 
     @model_validator(mode="after")
     def _one(self) -> ExploreForm:
@@ -142,6 +162,11 @@ class ExploreForm(Form):
     def kind(self) -> str:
         """Which of them it is."""
         return next(name for name in KINDS if getattr(self, name) is not None)
+
+    @property
+    def brings_all(self) -> bool:
+        """Its cases bring hosts and faults of their own."""
+        return self.scenarios is not None or self.mutants is not None
 
 
 class CounterForm(Form):
@@ -175,6 +200,7 @@ class ExpectationForm(Form):
     absent: list[MatchForm] = Field(default_factory=list)
     counters: list[CounterForm] = Field(default_factory=list)
     verified: list[Name] = Field(default_factory=list, description="guests whose workload must run afterwards")
+    good_at_least: float | None = Field(None, ge=0, le=1, description="share that must be good, instead of all")
     rates: list[RateForm] = Field(default_factory=list, description="of the whole campaign, or of these strata")
 
 
@@ -221,8 +247,8 @@ class CampaignForm(Form):
             raise ValueError("has steps, so it may have neither faults nor explore")
         if self.steps is None and self.explore is None:
             raise ValueError("needs either steps, or faults and explore")
-        if self.explore is not None and bool(self.faults) == (self.explore.scenarios is not None):
-            raise ValueError("needs faults, or explore: scenarios, which bring their own")
+        if self.explore is not None and bool(self.faults) == self.explore.brings_all:
+            raise ValueError("needs faults, or explore: scenarios or mutants, which bring their own")
         return self
 
 

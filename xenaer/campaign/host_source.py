@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.topology import HostSpec
-from xenaer.campaign.form import CampaignForm, LspciHostForm
+from xenaer.campaign.form import CampaignForm, ExploreForm, LspciHostForm, MutantsForm
 from xenaer.host import HostError, load_host, read_host
 from xenaer.lspci_dump import DumpError
 from xenaer.lspci_import import GuestError, import_dump
@@ -21,8 +21,8 @@ def host_of(
     try:
         if option is not None:
             return load_host(option)
-        if form.explore is not None and form.explore.scenarios is not None:
-            return _of_scenarios(form.explore.scenarios.rows, document)
+        if form.explore is not None and form.explore.brings_all:
+            return _brought(form.explore, path, document)
         if isinstance(given, str):
             return load_host(path.parent / given)
         if isinstance(given, dict) and "lspci" in given:
@@ -39,6 +39,14 @@ def host_of(
     return None
 
 
+def _brought(explore: ExploreForm, path: Path, document: Document) -> HostSpec:
+    """The host of the first case of an exploration that brings its hosts."""
+    if explore.mutants is not None:
+        return _of_mutants(explore.mutants, path, document)
+    assert explore.scenarios is not None
+    return _of_scenarios(explore.scenarios.rows, document)
+
+
 def _of_scenarios(patterns: list[str], document: Document) -> HostSpec:
     """The host of the first scenario: each case has that of its own."""
     from xenaer.campaign.worlds.play_scenarios import host_of_scenario, rows_like  # noqa: PLC0415 - loads all roles
@@ -47,6 +55,19 @@ def _of_scenarios(patterns: list[str], document: Document) -> HostSpec:
     if not names:
         raise HostError([document.problem(("explore", "scenarios", "rows"), "no scenario is called like that")])
     return host_of_scenario(names[0])
+
+
+def _of_mutants(form: MutantsForm, path: Path, document: Document) -> HostSpec:
+    """The host of the first campaign that is played: each has its own."""
+    from xenaer.campaign.mutants.plan import first_host  # noqa: PLC0415 - it reads campaigns, as who calls this does
+
+    try:
+        return first_host(path, form)
+    except InputError as error:
+        text = error.problems[0]
+    except ValueError as error:
+        text = str(error)
+    raise HostError([document.problem(("explore", "mutants", "campaigns", 0, "file"), text)])
 
 
 def _part(document: Document, key: str) -> Document:

@@ -61,8 +61,8 @@ def _complete(folder: RunFolder) -> bool:
 
 
 def shared_host(campaign: Campaign | None) -> HostSpec | None:
-    """The host that all cases have in common: scenarios have one each."""
-    if campaign is None or (campaign.form.explore is not None and campaign.form.explore.scenarios is not None):
+    """The host that all cases have in common: scenarios have one each, mutants several."""
+    if campaign is None or (campaign.form.explore is not None and campaign.form.explore.brings_all):
         return None
     return campaign.host
 

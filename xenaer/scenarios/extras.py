@@ -22,6 +22,11 @@ def slots(**options: Any) -> MakeHost:
     return lambda: host(guest("g1", "A", **options), boot=BootSpec(hotplug="acpi"))
 
 
+def hostiles(*names: str) -> MakeHost:
+    """Hostile guests, each with a device."""
+    return lambda: host(*(guest(name, device) for name, device in zip(names, "AC", strict=False)))
+
+
 def mixed(first: dict[str, Any], second: dict[str, Any]) -> MakeHost:
     """One guest with A and B, whose drivers have different options."""
 
@@ -67,6 +72,18 @@ ROWS: tuple[Scenario, ...] = (
     Scenario("S2", "a fatal error during a non-fatal recovery", one(ed_ms=1_000),
         "inject A nonfatal; run 500; inject A fatal; run"),
     Scenario("S3", "an error of a device that nobody has", one(), "inject C nonfatal; run"),
+    Scenario("S9", "writes and reads nodes that are not its own", hostiles("h1", "h2"),
+        "call h1 xs_write 0 /local/domain/0/backend/pci/1/0/aerState aerfail*1; call h1 xs_write 0 name other*1; "
+        "call h1 xs_write 0 /local/domain/2/device/pci/0/state 5*1; "
+        "call h1 xs_read 0 /local/domain/2/device/pci/0/state; call h1 xs_read 0 /libxl/2/type; "
+        "call h1 xs_read 0 name; run 1000; state h1; state h2"),
+    Scenario("S10", "maps pages and binds ports that are another's", hostiles("h1", "h2"),
+        "call h1 grant_map 2 8; call h1 grant_end 8; call h2 evtchn_alloc 3; call h1 evtchn_bind 2 9 nowhere; "
+        "call h1 evtchn_bind 2 8 nowhere; run 1000; state h1; state h2"),
+    Scenario("S11", "switches MSI on past dom0, and moves its command register", hostiles("h1"),
+        "op h1 0 0 0 0 0 34 1; reply h1; op h1 1 0 0 0 0 52 2 181; reply h1; op h1 0 0 0 0 0 52 2; reply h1; "
+        "op h1 1 0 0 0 0 4 2 0; reply h1; op h1 0 0 0 0 0 4 2; reply h1; op h1 1 0 0 0 0 4 2 6; reply h1; "
+        "op h1 0 0 0 0 0 4 2; reply h1"),
     Scenario("S4", "a mute guest below the port of another guest", two(MUTE, {}, ("A", "B")),
         "inject A fatal; run"),
 )
