@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from xenaer.journal import Entry
 from xenaer.scenarios.hosts import PORTS, letter
 from xenaer.scenarios.stage import Stage
 
+LINE_NUMBER = re.compile(r"\.py:\d+")  # in the log of a guest that died: of our own source
 SHORT = {"error_detected": "ED", "mmio_enabled": "MM", "slot_reset": "SR", "resume": "RS"}
 SLOW_S = 5.0  # a recovery that took longer is worth a word
 Registers = dict[str, int]
@@ -165,4 +167,4 @@ def _log(entries: Iterable[Entry]) -> Iterator[str]:
         if e["label"] == "printk" and e["level"] <= ERR and not e["party"].startswith("supervisor"):
             text = str(e["text"])
             if "AER: " not in text and "Bus Error" not in text and "error status" not in text and "    [" not in text:
-                yield f"{e['party']}: {text.partition('xen_pciback: ')[2] or text}"
+                yield f"{e['party']}: {LINE_NUMBER.sub('.py', text.partition('xen_pciback: ')[2] or text)}"

@@ -154,13 +154,13 @@ def _refill(container: Any, content: Any) -> None:
 
 
 class GuestImage:
-    """A guest's devices and their drivers, and the memory that they use. ``opaque``: nobody knows all of its state."""
+    """A guest's devices with their drivers and interrupts, and the memory that they use. ``opaque``: nobody knows all of its state."""
 
     def __init__(self, domu: DomU) -> None:
         devices = list(domu.bus.devices.values())
         drivers = [device.driver for device in devices if device.driver is not None]
         rings = [ring for driver in drivers if isinstance(driver, QueueDriver) for ring in driver.rings()]
-        targets = [*devices, *drivers, *rings]
+        targets = [domu.devbus, *devices, *drivers, *rings]
         known = {id(target) for target in targets}
         self._images = [ObjectImage(target, known) for target in targets]
         self._memory = domu.memory

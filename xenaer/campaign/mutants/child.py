@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from hypervisor_stub.zygote import die_with_parent
+from protocol.parent_death import die_with_parent
 from xenaer.campaign.mutants import hook
 from xenaer.campaign.mutants.catalogue import mutant
 from xenaer.campaign.run import heartbeat

@@ -23,8 +23,8 @@ PCIBACK_ROWS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "ask-timeout-never", _ASK,
-        "            return _TIMEOUT\n        await events.answered.wait(deadline)\n    pulled",
-        "            deadline += 1_000_000_000_000\n        await events.answered.wait(deadline)\n    pulled",
+        "            return _TIMEOUT\n        await events.answered.wait(deadline)\n    if not",
+        "            deadline += 1_000_000_000_000\n        await events.answered.wait(deadline)\n    if not",
         "a mute guest is waited for without end (H3)",
     ),
     Mutation(

@@ -46,8 +46,8 @@ RECOVERY_ROWS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "rec-abandoned-is-success", _GROUPS,
-        '(frozenset({Outcome.DETACHED}), "abandoned")',
-        '(frozenset({Outcome.DETACHED}), "successful")',
+        '(frozenset({Outcome.DETACHED, Outcome.SUPERSEDED}), "abandoned")',
+        '(frozenset({Outcome.DETACHED, Outcome.SUPERSEDED}), "successful")',
         "a recovery whose device was taken away counts as a success (H14, D11)",
     ),
     Mutation(
@@ -94,9 +94,27 @@ RECOVERY_ROWS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "rec-source-status-kept", _RECOVERY,
-        "        clear_recovered_status(self.core, this.source)\n",
+        "        clear_recovered_status(self.core, this.source, later)\n",
         "",
         "the status of the source is not cleared at the end of a round (H24)",
+    ),
+    Mutation(
+        "contained-answers-count", "dom0_pciback.pciback.containment",
+        "            if self._contained(port) and port not in self._recovering:\n                return True\n",
+        "",
+        "what drivers and checks say of a device below a contained port counts (ours, docs/DIFFERENCES.md)",
+    ),
+    Mutation(
+        "recoveries-overlap", "dom0_pciback.pciback.resets",
+        "return any(others) or any(_covers(bridge, dev) for dev in self._asked)",
+        "return any(_covers(bridge, dev) for dev in self._asked)",
+        "a recovery by DPC and one by AER of the same functions run side by side (ours, docs/DIFFERENCES.md)",
+    ),
+    Mutation(
+        "rec-second-error-wiped", _RECOVERY,
+        "later = self._new_errors(this) if again is None else 0",
+        "later = 0",
+        "an error that comes while the only guest is killed is cleared before anybody has logged it (H24)",
     ),
     Mutation(
         "rec-one-round-only", _RECOVERY,

@@ -12,7 +12,7 @@ from xenaer.campaign.verdict.facts_parts import NEVER, Recovery, Silence
 
 MS = 1_000_000
 RESUME = "resume"
-SUCCESSFUL = "successful"
+SUCCESSFUL, SUPERSEDED = "successful", "superseded"  # of a recovery, of a function
 PHASES = {str(phase): str(phase) for phase in Phase}  # what else a record says is damage
 
 
@@ -98,7 +98,11 @@ def _why_no_page(facts: Facts, now: int, bdf: str, guest: str) -> str:
 
 
 def _outcome(facts: Facts, party: str, r: Any) -> None:
+    """What failed below a port that was contained meanwhile has no meaning: another recovery begins there again."""
     facts.outcomes[r[3]] = str(r[4])
+    if r[4] == SUPERSEDED:
+        for recovery in facts.recoveries:
+            recovery.lost.pop(r[3], None)
 
 
 def _check(facts: Facts, party: str, r: Any) -> None:

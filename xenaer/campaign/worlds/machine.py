@@ -74,7 +74,8 @@ class SimMachine:
         assert dom0.hierarchy is not None
         self._functions = [function_image(function) for function in dom0.hierarchy.functions.values()]
         self._devices = [device_image(dev) for dev in dom0.core.devices.values()]
-        self._models = [ObjectImage(model) for model in dom0.bus.models.values()]
+        seized = [each for psdev in dom0.pciback.slots.values() for each in (psdev, psdev.conf)]
+        self._models = [ObjectImage(each) for each in (*dom0.bus.models.values(), *seized)]
         self._guests = [GuestImage(guest.domu) for guest in self.system.parts.guests.values() if not guest.ended]
         self.images = {str(image.function.sbdf): image.data for image in self._functions}
         self.ground = Ground(setup.host)
