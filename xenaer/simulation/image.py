@@ -154,7 +154,10 @@ def _refill(container: Any, content: Any) -> None:
 
 
 class GuestImage:
-    """A guest's devices with their drivers and interrupts, and the memory that they use. ``opaque``: nobody knows all of its state."""
+    """A guest's devices with their drivers and interrupts, and the memory that they use.
+
+    ``opaque``: nobody knows all of its state.
+    """
 
     def __init__(self, domu: DomU) -> None:
         devices = list(domu.bus.devices.values())
