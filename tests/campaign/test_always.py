@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.campaign.verdict_kit import DISCONNECT, ED, NONE, RS, SR, A, B, C, Written
+from tests.campaign.verdict_kit import DISCONNECT, ED, NONE, PORT, RS, SR, A, B, C, Written
 from xenaer.campaign.verdict.afterwards import Afterwards, DeviceAfter
 
 VIRTUAL = "0000:00:00.0"  # g1's name of A
@@ -24,6 +24,28 @@ def frozen() -> Written:
 def test_a_frozen_device_is_not_used() -> None:
     assert broken(frozen().by("g1", "driver.workload", VIRTUAL, 8, 8, "").end(A)) == {"frozen-device"}
     assert broken(frozen().by("g1", "driver.reissue", VIRTUAL, 3).end(A)) == {"frozen-device"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "ms", "early"), [("destroy", 1, True), ("destroy", 1_001, False), ("ignore", 1, False)]
+)
+def test_a_bus_reset_waits_for_the_condemned(policy: str, ms: int, early: bool) -> None:
+    """H22; but not for ever, nor for whoever is to live."""
+    w = Written(policy=policy).inject(A).begin(A, frozen=True).ask(A, ED, 4, DISCONNECT, state=2)
+    w.dom0("pciback.kill", A).dom0("aer.root_reset_begin", PORT, ms=ms)
+    assert ("stopped-first" in broken(w)) == early
+
+
+def test_and_goes_on_once_they_are_stopped() -> None:
+    w = (
+        Written()
+        .inject(A)
+        .begin(A, frozen=True)
+        .ask(A, ED, 4, DISCONNECT, state=2)
+        .report()
+        .steps("g1", "mark", "stop")
+    )
+    assert "stopped-first" not in broken(w.dom0("aer.root_reset_begin", PORT))
 
 
 @pytest.mark.parametrize("phase", ["mmio_enabled", SR, RS])

@@ -59,6 +59,14 @@ def _reported_once(case: Seen) -> Iterator[str]:
         seen.append((life, recovery))
 
 
+def _stopped_first(case: Seen) -> Iterator[str]:
+    """A rule of ours, which ``linux`` knows nothing of; whoever is let live by its policy is not waited for."""
+    for port, guest in case.facts.hurried if case.facts.ground.hardened else ():
+        spec = case.facts.ground.guests.get(guest)
+        if spec is not None and spec.policy not in LET_LIVE:
+            yield f"all below {port} was reset while {guest}, which was being killed, was still running"
+
+
 def _reset_before_next(case: Seen) -> Iterator[str]:
     yield from (fault.text for fault in case.faults)
 
@@ -132,6 +140,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("dead-are-silent", _dead_are_silent, "no guest answers or acts after its death (KILL-4.2)"),
     Invariant("not-asked-again", _condemned_are_not_asked, "a guest that is being killed is not asked again (H16)"),
     Invariant("reported-once", _reported_once, "a guest is reported once per recovery (H23)"),
+    Invariant("stopped-first", _stopped_first, "a bus reset waits until condemned guests are stopped (H22)"),
     Invariant("reset-between", _reset_before_next, "each kill has its reset, in order, before the next owner (KILL-4)"),
     Invariant("one-owner", _one_owner, "a function belongs to one guest at a time"),
     Invariant("counters", _counters, "dom0's statistics equal the journal (linux-aer.md 7)"),

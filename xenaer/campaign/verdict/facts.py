@@ -87,6 +87,7 @@ class Facts:
     # (guest, its device) -> frozen since, and no permission yet
     frozen: dict[tuple[str, str], int] = field(default_factory=dict)
     frozen_use: list[tuple[str, str, str]] = field(default_factory=list)
+    hurried: list[tuple[str, str]] = field(default_factory=list)  # port that was reset, guest that was still running
     late_acts: list[tuple[str, str]] = field(default_factory=list)  # guest, what it did after its death
     phase_ms: dict[str, float] = field(default_factory=dict)
 

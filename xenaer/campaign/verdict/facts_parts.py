@@ -90,6 +90,7 @@ class Life:
 
     __slots__ = (
         "asked_to_kill",
+        "asked_to_kill_ns",
         "begun",
         "dead",
         "destroyed",
@@ -112,6 +113,7 @@ class Life:
         self.guest = guest
         self.domid = domid
         self.begun = begun
+        self.asked_to_kill_ns = 0
         self.asked_to_kill = self.incident = self.shutdown = self.died = self.destroyed = self.done = NEVER
         self.revoked = self.dead = NEVER
         self.policy = ""

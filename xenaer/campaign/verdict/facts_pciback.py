@@ -66,7 +66,7 @@ def _kill(facts: Facts, party: str, r: Any) -> None:
     life = facts.life(guest)
     facts.kills.append((facts.at, r[3], life, facts.recovery_of(r[3])))
     if life is not None and life.asked_to_kill == NEVER:
-        life.asked_to_kill = facts.at
+        life.asked_to_kill, life.asked_to_kill_ns = facts.at, r[0]
 
 
 def _export(facts: Facts, party: str, r: Any) -> None:

@@ -113,6 +113,11 @@ def _check(facts: Facts, party: str, r: Any) -> None:
 
 def _root_reset_begin(facts: Facts, party: str, r: Any) -> None:
     facts.reset_begun[r[3]] = r[0]
+    recovery = facts.active.get(r[3])
+    patience = facts.ground.host.timing.kill_deadline_ms * MS
+    for _, _, life, of in facts.kills if recovery is not None else ():
+        if of is recovery and life is not None and life.died == NEVER and r[0] - life.asked_to_kill_ns < patience:
+            facts.hurried.append((r[3], life.guest))
 
 
 def _root_reset(facts: Facts, party: str, r: Any) -> None:
