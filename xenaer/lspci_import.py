@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from protocol.capabilities import Capability, find, peek
 from protocol.layout_aer import AER
+from protocol.layout_dpc import DPC
 from protocol.layout_header import HEADER, bar_offset
 from protocol.layout_msi import MSI
 from protocol.layout_pcie import EXP
@@ -24,7 +25,7 @@ from xenaer.host_image import with_article
 from xenaer.lspci_dump import CONVENTIONAL_BYTES, parse_dump
 from xenaer.lspci_tree import CONVENTIONAL, Node, make_tree
 
-MODELLED = {(layout.cap_id, layout.extended) for layout in (PM, MSI, EXP, AER)}
+MODELLED = {(layout.cap_id, layout.extended) for layout in (PM, MSI, EXP, AER, DPC)}
 CLASS_MODELS = {0x01: "block", 0x02: "nic"}  # by base class; everything else is plain
 KEYS = {"upstream_port": "switch", "pcie_pci_bridge": "bridge", "downstream_port": "port"}  # of a host file, by kind
 BELOW_KEYS = {"upstream_port": "ports"}  # other ports and bridges have devices

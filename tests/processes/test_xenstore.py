@@ -149,11 +149,12 @@ def client_of(path: Path) -> Iterator[socket.socket]:
 # -- xenstore-utils ------------------------------------------------------------------------------
 @tools
 def test_2_8_listing_of_31_lines(view: Running) -> None:
+    """Whether pciback has published the first function when the second is added is chance, as on a real machine."""
     code, out, err = command(view, "xenstore-ls", "-fp")
     lines = [line for line in out.splitlines() if line.startswith(LISTED) and not line.endswith(' = ""   (n0)')]
     parents = [line for line in out.splitlines() if line.startswith(LISTED[0]) and line.endswith(' = ""   (n0)')]
     assert (code, err) == (0, "")
-    assert [*parents, *lines] == LISTING.splitlines()
+    assert sorted([*parents, *lines]) == sorted(LISTING.splitlines())
     assert len(LISTING.splitlines()) == 31
     assert view.system.ctl("hypervisor", "xenstore-ls", ["/"]) == out
 

@@ -141,7 +141,7 @@ MISTAKES = [
     (["aer-inject", "nix.aer"], "nix.aer: no such file"),
     (["aer-inject", "."], ".: is a directory"),
     (["dmesg", "nobody"], "no domain 'nobody' in this system; allowed: dom0"),
-    (["up", "nix"], "no file 'nix' and no shipped one of that name in hosts; allowed: large, letter, one-nic, pair"),
+    (["up", "nix"], "no file 'nix' and no shipped one of that name in hosts; allowed: contained, large, letter"),
     (["up", "nix.yaml"], "nix.yaml: no such file"),
     (["up", "--transport", "udp"], "allowed: ipc, tcp"),
     (["check", "leter"], "did you mean 'letter'?"),
