@@ -151,7 +151,7 @@ def test_an_unknown_driver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path = campaign_file(
         tmp_path, "drivers: [{guest: left, device: nic0, driver: xnick}]\n" + ERRORS.replace("\n    ", "\n")
     )
-    expected = f"xenaer: {path}:3:1: drivers: no guest driver 'xnick'; allowed: xnic, xblk, "
+    expected = f"xenaer: {path}:3:11: drivers[0]: no guest driver 'xnick'; allowed: xnic, xblk, "
     errors = refused(path, capsys)
     assert errors.startswith(expected)
     assert errors.endswith("none, module:Class, or program:COMMAND\n")

@@ -39,9 +39,11 @@ MISTAKES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("no guest 'nobody'", "allowed: left, right")),
     ("where without axis", INJECT + MATRIX + "      error: [RxErr]\nexpect: [{where: {a: 1}}]\n", "9:19",
      ("no axis 'a'",)),
-    ("unknown defect", "defects: [D99]\n" + INJECT + MATRIX + "      error: [RxErr]\n", "3:1", ("no defect 'D99'",)),
+    ("unknown defect", "defects: [D99]\n" + INJECT + MATRIX + "      error: [RxErr]\n", "3:11", ("no defect 'D99'",)),
+    ("nobody to leave out", "without: [left, nic7]\n" + INJECT + MATRIX + "      error: [RxErr]\n", "3:17",
+     ("no guest and no device 'nic7'",)),
     ("unknown driver", "drivers: [{guest: left, device: nic0, driver: nothing}]\n" + INJECT + MATRIX
-     + "      error: [RxErr]\n", "3:1", ("no guest driver 'nothing'", "allowed: xnic")),
+     + "      error: [RxErr]\n", "3:11", ("no guest driver 'nothing'", "allowed: xnic")),
     ("unknown scenario", "explore: {scenarios: {rows: [Y*]}}\n", "3:23", ("no scenario",)),
     ("bad seed", "seed: many\n" + INJECT + MATRIX + "      error: [RxErr]\n", "3:1", ("a whole number",)),
     ("bad name", "workload: -1\n" + INJECT + MATRIX + "      error: [RxErr]\n", "3:1", ("workload",)),

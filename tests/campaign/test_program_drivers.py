@@ -259,7 +259,7 @@ def test_a_program_that_is_not_there_is_told_with_its_place(tmp_path: Path) -> N
         read(tmp_path, ONE + one_case(ERROR), on="one-nic")
     (problem,) = caught.value.problems
     assert problem.startswith(
-        f"{tmp_path}/case.yaml:3:1: drivers: guest driver 'program:./driver.sh': there is no file"
+        f"{tmp_path}/case.yaml:3:11: drivers[0]: guest driver 'program:./driver.sh': there is no file"
     )
     assert "allowed: program:./FILE (beside the file that names it)" in problem
 

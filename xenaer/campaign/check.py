@@ -23,13 +23,14 @@ from xenaer.campaign.form import (
 )
 from xenaer.campaign.steps.script import check_steps
 from xenaer.campaign.steps.steps_form import StepForm
-from xenaer.campaign.variant import apply_variant
+from xenaer.campaign.variant import VariantError, apply_variant
 from xenaer.form import Form
 from xenaer.host import find_function
 from xenaer.yaml_lines import Document, Place, closest, validate
 
 CHECKED_MAX = 5_000  # combinations of axis values that are tried when a file is checked
 TEMPLATES = ("profile", "defects", "drivers", "without", "faults")
+UNREADABLE = [None]  # values of an axis that cannot be read: it is there, so nobody has to say that it is not
 ANY_POINT = {"record": {"label": "aer.error"}}  # what $point is while a file is checked
 
 
@@ -116,7 +117,7 @@ class _Checker:
         form, problems = validate(Document(self.document.filename, {"axes": {name: given}}, marks), _AxesForm)
         self.problems += problems
         if form is None or problems:
-            return [None]
+            return UNREADABLE
         return form.axes[name]
 
     def _templates(self) -> None:
@@ -152,10 +153,9 @@ class _Checker:
             problems = check_steps(document, self.campaign.script(form.faults), "faults")
             try:
                 apply_variant(self.campaign.host, form, self.campaign.path.parent)
-            except ValueError as error:
-                place = ("drivers" if form.drivers else "defects",)
+            except VariantError as error:
                 variant = {name: part for name, part in template.items() if name != "faults"}
-                self._tell([document.problem(place, str(error))], variant, values)
+                self._tell([document.problem(error.place, str(error))], variant, values)
         self._tell(problems, template, values)
 
     def _tell(self, problems: list[str], template: dict[str, Any], values: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,25 +11,45 @@ from protocol.topology import DEFECTS, AssignmentSpec, HostSpec
 from xenaer.campaign.form import DriverForm, VariantForm
 from xenaer.host import check_driver, find_function
 from xenaer.user_code import folder_of
-from xenaer.yaml_lines import closest
+from xenaer.yaml_lines import Place, closest
+
+
+class VariantError(ValueError):
+    """What a campaign says of its host makes no sense; ``place`` is where it says that."""
+
+    def __init__(self, place: Place, text: str) -> None:
+        super().__init__(text)
+        self.place = place
 
 
 def apply_variant(host: HostSpec, variant: VariantForm, beside: Path) -> HostSpec:
     """The host with another profile, defects or drivers; programs among them are found in the folder ``beside``.
 
-    Raises ValueError that names what is allowed.
+    Raises VariantError that names what is allowed.
     """
-    for name in variant.defects or ():
+    for index, name in enumerate(variant.defects or ()):
         if name not in DEFECTS:
-            raise ValueError(f"no defect {name!r}; {closest(name, sorted(DEFECTS, key=lambda d: int(d[1:])))}")
+            raise VariantError(
+                ("defects", index), f"no defect {name!r}; {closest(name, sorted(DEFECTS, key=lambda d: int(d[1:])))}"
+            )
     changed = replace(host)
     changed.profile = variant.profile or host.profile
     changed.defects = list(variant.defects) if variant.defects is not None else host.defects
-    for name in variant.without:
-        changed = _without(changed, name)
-    for form in variant.drivers:
-        changed = _with_driver(changed, form, beside)
+    for index, name in enumerate(variant.without):
+        with _at("without", index):
+            changed = _without(changed, name)
+    for index, form in enumerate(variant.drivers):
+        with _at("drivers", index):
+            changed = _with_driver(changed, form, beside)
     return changed
+
+
+@contextmanager
+def _at(*place: str | int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise VariantError(place, str(error)) from None
 
 
 def _without(host: HostSpec, name: str) -> HostSpec:

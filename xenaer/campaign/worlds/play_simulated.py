@@ -32,6 +32,7 @@ from xenaer.simulation.lock_log import LockLog
 MACHINES_MAX = 6  # booted at the same time
 WINDOW_NS = 100_000  # in other orders a message may be late by as much, which is several messages
 ORDER, ORDERS, EQUIVALENT, CUT = "order", "orders", "equivalent", "cut"  # keys of a feedback
+KIND_OF: dict[type[Point], str] = {PhasePoint: "phase", RecordPoint: "record", LockPoint: "lock"}
 
 
 class SimulatedPlayer:
@@ -172,6 +173,3 @@ def _without_trailing_zeros(ways: list[int]) -> list[int]:
     while end and not ways[end - 1]:
         end -= 1
     return ways[:end]
-
-
-KIND_OF: dict[type[Point], str] = {PhasePoint: "phase", RecordPoint: "record", LockPoint: "lock"}
