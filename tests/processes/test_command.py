@@ -127,9 +127,10 @@ def test_sigterm_while_it_starts_leaves_nothing() -> None:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 130
         assert process.stdout is not None
-        assert "is up" not in process.stdout.read()
+        said = process.stdout.read()
+        assert process.wait(30) == 130, said
+        assert "is up" not in said
         assert_nothing_left(run)
 
 
